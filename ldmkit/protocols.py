@@ -1,0 +1,212 @@
+"""The protocols: what a part of each kind is. Each is abstract; no concrete class of ours is ever subclassed.
+
+A part is built as ``Part(config, **runtime)``. ``config`` is an instance of the class's nested frozen dataclass
+``Config``, which the kernel has checked key by key; the runtime arguments are named in each protocol's docstring and
+carry what only the other parts know, mostly sizes. Legend of shapes: see ``ldmkit.values``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor, nn
+
+from ldmkit.artifacts.random import RowRandom
+from ldmkit.specs import CondSpec, DataSpec, LatentSpec
+from ldmkit.values import Batch, Conditioning, Fields, Levels, Posterior
+
+
+class FirstStage(nn.Module, ABC):
+    """Maps pixels to a latent grid and back. Built with ``channels``, the number of image channels."""
+
+    spec: LatentSpec
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Posterior:
+        """Pixels in [-1, 1], (B, C, H, W) with H and W multiples of ``spec.factor`` => posterior (B, c, h, w)."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents (B, c, h, w) => pixels, nominally in [-1, 1], (B, C, H, W)."""
+
+
+class FirstStageLoss(nn.Module, ABC):
+    """What trains a first stage. Built with ``image_numel`` (C * H * W) and ``latent_numel`` (c * h * w)."""
+
+    @abstractmethod
+    def forward(
+        self, images: Tensor, reconstructions: Tensor, posterior: Posterior, step: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the scalar to minimise and its named parts, for the log."""
+
+
+class Conditioner(nn.Module, ABC):
+    """Turns fields of the batch into conditioning. Built with ``data``, the :class:`DataSpec` of the source.
+
+    ``needs`` maps each field that it reads to the kind that the field must have; ``spec`` states the widths it
+    yields; ``dropout`` is the rate at which the kernel puts its null conditioning in place of a row while training.
+    """
+
+    needs: Mapping[str, str]
+    spec: CondSpec
+    dropout: float
+
+    def fit(self, fields: Fields, directory: Path) -> None:  # noqa: B027
+        """Learn once from all training ``fields`` what training needs (a tokenizer), into files in ``directory``."""
+
+    def restore(self, directory: Path) -> None:  # noqa: B027
+        """Read back what :meth:`fit` wrote. Called before any :meth:`forward`, also right after a fit."""
+
+    @abstractmethod
+    def forward(self, fields: Fields, latent_size: tuple[int, int]) -> Conditioning:
+        """Fields of B rows => conditioning for a latent grid of (h, w)."""
+
+    @abstractmethod
+    def null(self, batch: int, latent_size: tuple[int, int]) -> Conditioning:
+        """Conditioning that says nothing, with the same forms and number of tokens as :meth:`forward` gives."""
+
+
+class Denoiser(nn.Module, ABC):
+    """The network. Built with ``latent`` (:class:`LatentSpec`) and ``cond`` (:class:`CondSpec`).
+
+    ``accepts`` names the forms of conditioning it can take; the kernel refuses others before anything is built.
+    """
+
+    accepts: ClassVar[frozenset[str]]
+
+    def prepare(self, conditioning: Conditioning) -> Any:
+        """Compute once what does not change over the steps of a sampling run, such as K and V of the tokens."""
+        return conditioning
+
+    @abstractmethod
+    def forward(self, z: Tensor, t: Tensor, conditioning: Any) -> Tensor:
+        """Noisy latents (B, c, h, w) at times t (B,) => raw output (B, c, h, w).
+
+        ``conditioning`` is a :class:`Conditioning` or what :meth:`prepare` made of one.
+        """
+
+
+class Objective(nn.Module, ABC):
+    """The noise levels, what the network predicts, and how its error is weighted."""
+
+    @abstractmethod
+    def levels(self, steps: int) -> Levels:
+        """Exactly ``steps`` levels from the most noise down, and the clean level (alpha 1, sigma 0) behind them.
+
+        So the result has length ``steps`` + 1. Raises ValueError when ``steps`` is below 1.
+        """
+
+    @abstractmethod
+    def training_levels(self, random: RowRandom) -> Levels:
+        """One random level for each row, as training meets them: (B,)."""
+
+    @abstractmethod
+    def denoiser_to_x0(self, raw: Tensor, z_t: Tensor, level: Levels) -> Tensor:
+        """Turn the network's raw output at ``z_t`` into the estimate of z0; ``level`` is 0-d or (B,)."""
+
+    @abstractmethod
+    def loss(
+        self, denoiser: Callable[[Tensor, Tensor, Any], Tensor], z0: Tensor, conditioning: Any, random: RowRandom
+    ) -> Tensor:
+        """Loss of each row: (B,)."""
+
+    def add_noise(self, z0: Tensor, noise: Tensor, level: Levels) -> Tensor:
+        """z_t = alpha z0 + sigma eps."""
+        level = level.beside(z0)
+        return level.alpha * z0 + level.sigma * noise
+
+
+Denoise = Callable[[Tensor, Levels], Tensor]
+"""The one parametrisation between network and sampler: ``denoise(z, level) -> x0``, ``level`` being 0-d."""
+
+
+class ConditionalDenoise(Protocol):
+    """A denoiser whose output is already an x0-estimate, as guidance sees it."""
+
+    def prepare(self, conditioning: Conditioning) -> Any:
+        """As :meth:`Denoiser.prepare`."""
+        ...
+
+    def __call__(self, z: Tensor, level: Levels, prepared: Any) -> Tensor:
+        """Noisy latents at one ``level`` (0-d) => x0-estimate."""
+        ...
+
+
+class Guidance(ABC):
+    """Turns conditional and null estimates into one."""
+
+    @abstractmethod
+    def guide(self, denoise: ConditionalDenoise, conditioning: Conditioning, null: Conditioning) -> Denoise:
+        """Return the guided ``denoise(z, level) -> x0``."""
+
+
+class Sampler(ABC):
+    """Walks from noise to a latent. Knows no network and no objective class.
+
+    ``steps`` is the number of levels to ask the objective for when the caller names none.
+    """
+
+    steps: int
+
+    @abstractmethod
+    def sample(self, denoise: Denoise, noise: Tensor, levels: Levels, random: RowRandom) -> Tensor:
+        """Noise (B, c, h, w) of unit variance => z0, calling ``denoise`` at ``levels[0]`` .. ``levels[-2]``.
+
+        ``random`` has one stream for each row, for samplers that add noise on the way.
+        """
+
+
+class DataSource(ABC):
+    """Images with their fields. Splits are ``"train"`` and ``"validation"``; the second is never trained on."""
+
+    spec: DataSpec
+
+    @abstractmethod
+    def digest(self) -> str:
+        """Hexadecimal digest of all that determines the images and fields: equal digests mean equal data."""
+
+    @abstractmethod
+    def length(self, split: str) -> int:
+        """Number of examples in ``split``."""
+
+    @abstractmethod
+    def read(self, split: str, indices: Sequence[int]) -> Batch:
+        """Examples ``indices`` of ``split``; the same index always gives the same example."""
+
+    def fields(self, split: str) -> Fields:
+        """Fields of all examples of ``split``, without decoding images where that can be helped."""
+        return self.read(split, range(self.length(split))).fields
+
+    def prompts(self, count: int) -> Fields:
+        """Fields of ``count`` held-out examples to sample with; by default the first of the validation split."""
+        length = self.length("validation")
+        return self.read("validation", [index % length for index in range(count)]).fields
+
+    def verify(self, images: Tensor, fields: Fields) -> Mapping[str, Tensor] | None:
+        """Read back out of pixels, uint8 (B, C, H, W), whether each picture obeys ``fields``.
+
+        Returns bool (B,) by aspect, ``"all"`` among them, or None when the source cannot tell.
+        """
+        return None
+
+
+class Metric(ABC):
+    """Measures. Built with ``data``, the run's :class:`DataSource`.
+
+    ``on`` says what it is fed: ``"reconstructions"`` (of held-out images, beside the originals) or ``"samples"``.
+    ``section`` names its place in ``metrics.json``.
+    """
+
+    on: ClassVar[str]
+    section: ClassVar[str]
+
+    @abstractmethod
+    def update(self, images: Tensor, references: Tensor | None, fields: Fields) -> None:
+        """Take in uint8 pictures (B, C, H, W), with the originals where ``on`` is ``"reconstructions"``."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, float]:
+        """Return the measurement over all that was taken in; counts among it."""

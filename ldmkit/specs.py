@@ -1,0 +1,55 @@
+"""What parts tell each other about themselves before anything runs. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+FIELD_KINDS = ("text", "label", "map", "boxes", "image", "scalar")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentSpec:
+    """The latent grid of a first stage: ``channels`` x (H / ``factor``) x (W / ``factor``)."""
+
+    channels: int
+    factor: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CondSpec:
+    """Widths of the three forms that conditioning takes; 0 says that a form is absent.
+
+    ``tokens`` is the width D of a sequence (B, M, D), ``vector`` the width E of (B, E), ``map`` the channels K of
+    (B, K, h, w) at latent size.
+    """
+
+    tokens: int = 0
+    vector: int = 0
+    map: int = 0
+
+    @property
+    def forms(self) -> frozenset[str]:
+        """Names of the forms that are present."""
+        return frozenset(name for name in ("tokens", "vector", "map") if getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldSpec:
+    """One field of the data beside the image.
+
+    ``kind`` is one of ``FIELD_KINDS`` and says what a batch holds: text, a list of B strings; label, int64 (B,);
+    map, int64 (B, H, W) of class indices. ``names`` are the classes of a label or map, by index.
+    """
+
+    kind: str
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """What a data source delivers: square images of ``size`` pixels with ``channels`` channels, and named fields."""
+
+    size: int
+    channels: int
+    fields: Mapping[str, FieldSpec] = field(default_factory=dict)

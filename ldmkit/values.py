@@ -1,0 +1,135 @@
+"""The values that parts hand to each other.
+
+Legend: B batch, C channels, H W pixels, h w latent grid, M tokens, D token width, E vector width, K map channels,
+T steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ldmkit.artifacts.random import RowRandom
+
+Fields = Mapping[str, Any]
+"""Fields of a batch by name: text is a list of B strings, label int64 (B,), map int64 (B, H, W)."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B examples: ``images`` uint8 (B, C, H, W), ``fields`` as in :data:`Fields`."""
+
+    images: Tensor
+    fields: Fields
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """uint8 (B, C, H, W) in 0..255 => float pixels in [-1, 1]."""
+    return images.float().div_(127.5).sub_(1.0)
+
+
+def to_uint8(pixels: Tensor) -> Tensor:
+    """Float pixels in [-1, 1] (clipped) => uint8 (B, C, H, W) in 0..255, rounded to nearest."""
+    return pixels.float().add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Diagonal Gaussian q(z | image): ``mean`` and ``std``, both (B, C, h, w); ``std`` is 0 where there is no noise."""
+
+    mean: Tensor
+    std: Tensor
+
+    def sample(self, random: RowRandom, purpose: str = "posterior") -> Tensor:
+        """Draw mean + std * eps, eps ~ N(0, 1) from the rows' own streams."""
+        noise = random.normal(purpose, self.mean.shape[1:], device=self.mean.device)
+        return self.mean + self.std * noise.to(self.mean.dtype)
+
+    def mode(self) -> Tensor:
+        """The most likely latent, which is the mean."""
+        return self.mean
+
+    def kl(self) -> Tensor:
+        """KL(q || N(0, I)) in nats, summed over C, h, w: (B,). Kingma and Welling 2014, appendix B."""
+        var = self.std.square()
+        return 0.5 * (self.mean.square() + var - 1.0 - var.log()).flatten(1).sum(1)
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the denoiser is told: any of three forms, each None where absent.
+
+    ``tokens`` (B, M, D) with ``mask`` (B, M) bool, True where a token is real; ``vector`` (B, E); ``map`` (B, K, h, w).
+    """
+
+    tokens: Tensor | None = None
+    mask: Tensor | None = None
+    vector: Tensor | None = None
+    map: Tensor | None = None
+
+    def apply(self, change: Any) -> Conditioning:
+        """Apply ``change`` to each tensor that is present."""
+        present = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: change(value) for name, value in present.items() if value is not None})
+
+    def to(self, *args: Any, **kwargs: Any) -> Conditioning:
+        """Move every form, as ``Tensor.to`` does; the mask keeps its type."""
+        moved = self.apply(lambda value: value.to(*args, **kwargs))
+        return moved if moved.mask is None else replace(moved, mask=moved.mask.bool())
+
+    def where(self, keep: Tensor, other: Conditioning) -> Conditioning:
+        """Take a row from here where ``keep`` (B,) is True, else from ``other``, which has the same forms."""
+
+        def choose(here: Tensor | None, there: Tensor | None) -> Tensor | None:
+            if here is None or there is None:
+                return None
+            return torch.where(keep.view(-1, *[1] * (here.ndim - 1)), here, there.to(here.dtype))
+
+        return Conditioning(**{f.name: choose(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)})
+
+    @staticmethod
+    def batch(parts: Sequence[Conditioning]) -> Conditioning:
+        """Concatenate along the batch; every part has the same forms and the same number of tokens."""
+
+        def join(name: str) -> Tensor | None:
+            values = [getattr(part, name) for part in parts]
+            return None if values[0] is None else torch.cat(values)
+
+        return Conditioning(**{f.name: join(f.name) for f in fields(Conditioning)})
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Noise levels z_t = alpha z0 + sigma eps, with the time ``t`` that the network is told; each (T,) or 0-d.
+
+    ``levels[i]`` is one level. In training the axis is the batch: one level for each row.
+    """
+
+    alpha: Tensor
+    sigma: Tensor
+    t: Tensor
+
+    def __len__(self) -> int:
+        return len(self.alpha)
+
+    def __getitem__(self, index: Any) -> Levels:
+        return Levels(self.alpha[index], self.sigma[index], self.t[index])
+
+    def to(self, device: torch.device | str) -> Levels:
+        return Levels(self.alpha.to(device), self.sigma.to(device), self.t.to(device))
+
+    @property
+    def log_snr(self) -> Tensor:
+        """log(alpha^2 / sigma^2); +inf at sigma = 0, -inf at alpha = 0."""
+        return 2 * (self.alpha.log() - self.sigma.log())
+
+    def beside(self, latents: Tensor) -> Levels:
+        """Shape alpha and sigma so that they broadcast against ``latents`` (B, C, h, w), with one ``t`` a row."""
+        batch = len(latents)
+        as_rows = (value.expand(batch).to(latents.device) for value in (self.alpha, self.sigma, self.t))
+        alpha, sigma, t = as_rows
+        return Levels(alpha.view(-1, 1, 1, 1), sigma.view(-1, 1, 1, 1), t)
