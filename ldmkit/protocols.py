@@ -176,9 +176,9 @@ class DataSource(ABC):
     def read(self, split: str, indices: Sequence[int]) -> Batch:
         """Examples ``indices`` of ``split``; the same index always gives the same example."""
 
-    def fields(self, split: str) -> Fields:
-        """Fields of all examples of ``split``, without decoding images where that can be helped."""
-        return self.read(split, range(self.length(split))).fields
+    def fields(self, split: str, indices: Sequence[int]) -> Fields:
+        """Fields of examples ``indices`` of ``split``, without decoding images where that can be helped."""
+        return self.read(split, indices).fields
 
     def prompts(self, count: int) -> Fields:
         """Fields of ``count`` held-out examples to sample with; by default the first of the validation split."""

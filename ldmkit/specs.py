@@ -34,7 +34,7 @@ class CondSpec:
         return frozenset(name for name in ("tokens", "vector", "map") if getattr(self, name))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class FieldSpec:
     """One field of the data beside the image.
 

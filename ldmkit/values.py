@@ -133,3 +133,8 @@ class Levels:
         as_rows = (value.expand(batch).to(latents.device) for value in (self.alpha, self.sigma, self.t))
         alpha, sigma, t = as_rows
         return Levels(alpha.view(-1, 1, 1, 1), sigma.view(-1, 1, 1, 1), t)
+
+
+def to_device(fields: Fields, device: torch.device | str) -> dict[str, Any]:
+    """Move the fields that are tensors to ``device``."""
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in fields.items()}

@@ -1,0 +1,105 @@
+"""Several conditioners as one: their forms joined, each dropped out by its own rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields as fields_of
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ldmkit.artifacts.random import RowRandom
+from ldmkit.errors import ConfigError
+from ldmkit.protocols import Conditioner
+from ldmkit.specs import CondSpec
+from ldmkit.values import Conditioning, Fields
+
+
+class Conditioners(nn.Module):
+    """Joins the conditioning of ``parts``: tokens along the sequence, vectors and maps along channels.
+
+    Where token widths differ, each is projected to the widest one. With no parts the conditioning is empty.
+    """
+
+    def __init__(self, parts: Mapping[str, Conditioner]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(parts)
+        specs = {name: part.spec for name, part in parts.items()}
+        width = max((spec.tokens for spec in specs.values()), default=0)
+        self.spec = CondSpec(
+            tokens=width,
+            vector=sum(spec.vector for spec in specs.values()),
+            map=sum(spec.map for spec in specs.values()),
+        )
+        self.projections = nn.ModuleDict(
+            {name: nn.Linear(s.tokens, width, bias=False) for name, s in specs.items() if s.tokens not in {0, width}}
+        )
+
+    @property
+    def needs(self) -> dict[str, str]:
+        """Every field that some part reads, with the kind it must have."""
+        return {field: kind for part in self._parts().values() for field, kind in part.needs.items()}
+
+    def forward(self, fields: Fields, latent_size: tuple[int, int]) -> Conditioning:
+        """Conditioning of B rows, nothing dropped."""
+        missing = [field for field in self.needs if field not in fields]
+        if missing:
+            raise ConfigError(
+                f"this model is conditioned on {', '.join(sorted(self.needs))}, but {', '.join(missing)} is missing; "
+                f"given were: {', '.join(sorted(fields)) or 'no fields'}"
+            )
+        return self._join({name: part(fields, latent_size) for name, part in self._parts().items()})
+
+    def null(self, batch: int, latent_size: tuple[int, int]) -> Conditioning:
+        """Null conditioning of every part."""
+        return self._join({name: part.null(batch, latent_size) for name, part in self._parts().items()})
+
+    def with_dropout(self, fields: Fields, latent_size: tuple[int, int], random: RowRandom) -> Conditioning:
+        """Conditioning as training sees it: each row of each part is null with that part's own rate."""
+        dropped = {}
+        for name, part in self._parts().items():
+            conditioning = part(fields, latent_size)
+            if part.dropout:
+                keep = (random.uniform(f"dropout of {name}") >= part.dropout).to(_device_of(part))
+                conditioning = conditioning.where(keep, part.null(len(random), latent_size))
+            dropped[name] = conditioning
+        return self._join(dropped)
+
+    def _parts(self) -> dict[str, Conditioner]:
+        return dict(self.parts.items())  # type: ignore[arg-type]
+
+    def _join(self, conditionings: Mapping[str, Conditioning]) -> Conditioning:
+        tokens, masks = [], []
+        for name, c in conditionings.items():
+            if c.tokens is not None:
+                tokens.append(self.projections[name](c.tokens) if name in self.projections else c.tokens)
+                masks.append(torch.ones(c.tokens.shape[:2], dtype=torch.bool, device=c.tokens.device) if c.mask is None else c.mask)
+        return Conditioning(
+            tokens=_cat(tokens),
+            mask=_cat(masks),
+            vector=_cat([c.vector for c in conditionings.values() if c.vector is not None]),
+            map=_cat([c.map for c in conditionings.values() if c.map is not None]),
+        )
+
+
+def _cat(values: Sequence[Tensor]) -> Tensor | None:
+    if not values:
+        return None
+    return values[0] if len(values) == 1 else torch.cat(list(values), dim=1)
+
+
+def _device_of(module: nn.Module) -> torch.device | str:
+    return next((p.device for p in module.parameters()), torch.device("cpu"))
+
+
+def check_conditioning(conditioning: Conditioning, spec: CondSpec, where: str) -> None:
+    """Raise ConfigError when a conditioner yields other forms or widths than its ``spec`` declares."""
+    got: dict[str, Any] = {f.name: getattr(conditioning, f.name) for f in fields_of(conditioning)}
+    widths = {
+        "tokens": got["tokens"].shape[2] if got["tokens"] is not None else 0,
+        "vector": got["vector"].shape[1] if got["vector"] is not None else 0,
+        "map": got["map"].shape[1] if got["map"] is not None else 0,
+    }
+    if CondSpec(**widths) != spec:
+        raise ConfigError(f"{where} yields {CondSpec(**widths)} but declares {spec}")

@@ -1,0 +1,143 @@
+"""The latent diffusion model: the parts, joined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ldmkit.artifacts.random import RowRandom
+from ldmkit.diffusion.conditioners import Conditioners
+from ldmkit.diffusion.statistics import LatentStatistics
+from ldmkit.errors import ConfigError
+from ldmkit.protocols import Denoiser, FirstStage, Guidance, Objective, Sampler
+from ldmkit.specs import DataSpec
+from ldmkit.values import Conditioning, Fields, Levels, to_device
+
+
+@dataclass(frozen=True)
+class X0Estimate:
+    """A denoiser and an objective as one function to x0: what guidance and samplers see."""
+
+    denoiser: Denoiser
+    objective: Objective
+
+    def prepare(self, conditioning: Conditioning) -> Any:
+        """See :meth:`Denoiser.prepare`."""
+        return self.denoiser.prepare(conditioning)
+
+    def __call__(self, z: Tensor, level: Levels, prepared: Any) -> Tensor:
+        raw = self.denoiser(z, level.beside(z).t, prepared)
+        return self.objective.denoiser_to_x0(raw.to(z.dtype), z, level)
+
+
+class LatentDiffusion(nn.Module):
+    """First stage, conditioners and denoiser, with the objective, guidance and sampler that go with them.
+
+    ``statistics`` is None until the latents of the first stage have been measured; latents are then used as they are.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: DataSpec,
+        first_stage: FirstStage,
+        conditioners: Conditioners,
+        denoiser: Denoiser,
+        objective: Objective,
+        guidance: Guidance,
+        sampler: Sampler,
+        statistics: LatentStatistics | None = None,
+    ) -> None:
+        super().__init__()
+        self.data = data
+        self.first_stage, self.conditioners, self.denoiser = first_stage, conditioners, denoiser
+        self.objective, self.guidance, self.sampler = objective, guidance, sampler
+        self.statistics = statistics
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
+
+    def latent_size(self, size: tuple[int, int] | None = None) -> tuple[int, int]:
+        """(h, w) of the latent grid of an image of ``size`` (H, W) pixels, by default the size trained on."""
+        height, width = size or (self.data.size, self.data.size)
+        factor = self.first_stage.spec.factor
+        if height % factor or width % factor:
+            raise ConfigError(f"an image of {height}x{width} does not divide by the first stage's factor {factor}")
+        return height // factor, width // factor
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Pixels in [-1, 1] (B, C, H, W) => z0 (B, c, h, w), the posterior's mode, of about unit variance."""
+        latents = self.first_stage.encode(images.to(self.device)).mode()
+        return self.statistics.normalise(latents) if self.statistics else latents
+
+    @torch.no_grad()
+    def decode(self, z0: Tensor) -> Tensor:
+        """z0 (B, c, h, w) => pixels in [-1, 1] (B, C, H, W), clipped."""
+        latents = self.statistics.undo(z0) if self.statistics else z0
+        return self.first_stage.decode(latents.to(self.device)).clamp(-1, 1)
+
+    def loss(self, z0: Tensor, fields: Fields, random: RowRandom) -> Tensor:
+        """The objective's loss of each row, with conditioning dropout: (B,)."""
+        latent_size = (z0.shape[2], z0.shape[3])
+        conditioning = self.conditioners.with_dropout(fields, latent_size, random)
+        return self.objective.loss(self.denoiser, z0, conditioning, random)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        fields: Fields | None = None,
+        *,
+        count: int | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        seeds: Sequence[int] | None = None,
+        size: tuple[int, int] | None = None,
+        batch_size: int = 64,
+    ) -> Tensor:
+        """Draw pictures: float pixels in [-1, 1], (B, C, H, W).
+
+        ``fields`` maps each field to B values, for example ``{"caption": ["a small red circle"]}``; without fields,
+        ``count`` says how many. ``steps`` defaults to the sampler's own. Picture i is drawn with seed ``seed`` + i (or
+        ``seeds[i]``), and is the same picture alone or in any batch. ``size`` (H, W) defaults to the trained one.
+
+        Raises ConfigError when a field that the model is conditioned on is missing, or lengths differ.
+        """
+        fields = dict(fields or {})
+        total = _rows(fields, count, seeds)
+        seeds = list(seeds) if seeds is not None else [seed + index for index in range(total)]
+        pictures = []
+        for start in range(0, total, batch_size):
+            rows = slice(start, min(start + batch_size, total))
+            part = {name: value[rows] for name, value in fields.items()}
+            pictures.append(self._sample(part, seeds[rows], steps or self.sampler.steps, self.latent_size(size)))
+        return torch.cat(pictures) if pictures else torch.empty(0, self.data.channels, *(size or (self.data.size,) * 2))
+
+    def _sample(self, fields: Fields, seeds: Sequence[int], steps: int, latent_size: tuple[int, int]) -> Tensor:
+        training = self.training
+        self.eval()
+        random = RowRandom([(seed, "sample") for seed in seeds])
+        conditioning = self.conditioners(to_device(fields, self.device), latent_size)
+        null = self.conditioners.null(len(seeds), latent_size)
+        denoise = self.guidance.guide(X0Estimate(self.denoiser, self.objective), conditioning, null)
+        noise = random.normal("noise", (self.first_stage.spec.channels, *latent_size), device=self.device)
+        z0 = self.sampler.sample(denoise, noise, self.objective.levels(steps).to(self.device), random)
+        self.train(training)
+        return self.decode(z0)
+
+
+def _rows(fields: Fields, count: int | None, seeds: Sequence[int] | None) -> int:
+    lengths = {name: len(value) for name, value in fields.items()}
+    if count is not None:
+        lengths["count"] = count
+    if seeds is not None:
+        lengths["seeds"] = len(seeds)
+    if len(set(lengths.values())) > 1:
+        raise ConfigError(f"the fields have different lengths: {', '.join(f'{k} {v}' for k, v in lengths.items())}")
+    return next(iter(lengths.values()), 1)

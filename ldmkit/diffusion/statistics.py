@@ -1,0 +1,76 @@
+"""Latent statistics: the shift and scale per channel that give latents zero mean and unit variance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ldmkit.errors import CheckpointError
+from ldmkit.values import Posterior
+
+
+@dataclass(frozen=True)
+class LatentStatistics:
+    """z0 = (latent - ``shift``) * ``scale``, each (C,), measured over ``count`` images.
+
+    ``first_stage`` is the digest of the first stage that made the latents; with another one they mean nothing.
+    """
+
+    shift: Tensor
+    scale: Tensor
+    count: int
+    first_stage: str
+
+    @classmethod
+    def measure(cls, posteriors: Iterable[Posterior], first_stage: str) -> LatentStatistics:
+        """Mean and standard deviation of latents sampled from ``posteriors``, in double precision."""
+        total = square = torch.zeros((), dtype=torch.float64)
+        count = pixels = 0
+        for posterior in posteriors:
+            mean, std = posterior.mean.double(), posterior.std.double()
+            total = total + mean.sum((0, 2, 3))
+            square = square + (mean.square() + std.square()).sum((0, 2, 3))  # E z^2 = mean^2 + std^2
+            count += len(mean)
+            pixels += len(mean) * mean.shape[2] * mean.shape[3]
+        shift = total / pixels
+        std = (square / pixels - shift.square()).clamp_min(1e-12).sqrt()
+        return cls(shift.float(), (1 / std).float(), count, first_stage)
+
+    def normalise(self, latents: Tensor) -> Tensor:
+        """Latents of the first stage => z0 (B, C, h, w)."""
+        shift, scale = self._beside(latents)
+        return (latents - shift) * scale
+
+    def undo(self, z0: Tensor) -> Tensor:
+        """z0 => latents of the first stage (B, C, h, w)."""
+        shift, scale = self._beside(z0)
+        return z0 / scale + shift
+
+    def belongs_to(self, first_stage: str) -> None:
+        """Raise CheckpointError when these statistics were measured with another first stage."""
+        if first_stage != self.first_stage:
+            raise CheckpointError(
+                f"these latent statistics belong to first stage {self.first_stage[:12]}, "
+                f"but this is first stage {first_stage[:12]}; measure them again with this one"
+            )
+
+    def as_json(self) -> dict[str, Any]:
+        """What :meth:`from_json` reads back."""
+        return {
+            "shift": self.shift.tolist(),
+            "scale": self.scale.tolist(),
+            "count": self.count,
+            "first_stage": self.first_stage,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> LatentStatistics:
+        return cls(torch.tensor(value["shift"]), torch.tensor(value["scale"]), value["count"], value["first_stage"])
+
+    def _beside(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        shift, scale = (v.to(latents).view(1, -1, 1, 1) for v in (self.shift, self.scale))
+        return shift, scale
