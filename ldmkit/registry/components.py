@@ -19,6 +19,9 @@ KINDS = {
 }
 """Every kind of part, which is also its config group, with what it is."""
 
+MULTIPLE = frozenset({"cond", "metric", "logger"})
+"""Kinds of which a run takes any number. Their node in a config maps each option to its part's config."""
+
 
 @dataclass(frozen=True)
 class Component:

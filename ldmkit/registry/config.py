@@ -1,0 +1,61 @@
+"""What the kernel itself reads from a run's config, typed. The parts' nodes are checked against their own classes.
+
+The keys stand in the same order, with their meaning and units, in ``conf/config.yaml`` and ``conf/scale/*.yaml``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Training of one network. ``steps``, ``warmup`` and ``*_every`` count optimizer steps."""
+
+    steps: int
+    batch_size: int
+    optimizer: Literal["muon", "adamw"]
+    lr: float
+    muon_lr: float
+    betas: tuple[float, float]
+    weight_decay: float
+    warmup: int
+    schedule: Literal["cosine", "constant"]
+    clip: float
+    ema_decay: float
+    checkpoint_every: int
+    log_every: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagesConfig:
+    """One loop trains both stages; these are its numbers for each."""
+
+    first_stage: TrainConfig
+    denoiser: TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplesConfig:
+    """The pictures made at the end, and the training steps after which an early grid is made."""
+
+    count: int
+    batch_size: int
+    grid: int
+    previews: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """The top level of a run's config without its parts. ``scale`` holds the numbers that option files read."""
+
+    scale: dict[str, Any]
+    seed: int
+    device: str
+    precision: Literal["auto", "fp32", "bf16"]
+    threads: int
+    outputs: str
+    resume: str | None
+    train: StagesConfig
+    samples: SamplesConfig
