@@ -1,0 +1,94 @@
+"""Noise schedules: alpha_t and sigma_t of a variance-preserving process in T training steps.
+
+abar_t is the product of (1 - beta_s) over s <= t; alpha_t = sqrt(abar_t), sigma_t = sqrt(1 - abar_t).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ldmkit.errors import ConfigError
+from ldmkit.values import Levels
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """Keys of ``objective.schedule``; the comments in the option files say what they do."""
+
+    kind: Literal["cosine", "linear"]
+    steps: int
+    start: float
+    end: float
+
+
+def linear(config: ScheduleConfig) -> Tensor:
+    """Betas on a straight line in sqrt(beta), the "linear" of Rombach et al. 2022: float64 (T,)."""
+    if not 0 < config.start <= config.end < 1:
+        raise ConfigError(
+            f"objective.schedule got start={config.start}, end={config.end} but expected 0 < start <= end < 1"
+        )
+    return torch.linspace(config.start**0.5, config.end**0.5, config.steps, dtype=torch.float64).square()
+
+
+def cosine(config: ScheduleConfig) -> Tensor:
+    """Betas of Nichol and Dhariwal 2021, eq. 17, with s = 0.008 and beta capped at 0.999: float64 (T,)."""
+    time = torch.arange(config.steps + 1, dtype=torch.float64) / config.steps
+    f = torch.cos((time + 0.008) / 1.008 * math.pi / 2).square()
+    return (1 - f[1:] / f[:-1]).clamp(max=0.999)
+
+
+BETAS: dict[str, Callable[[ScheduleConfig], Tensor]] = {"cosine": cosine, "linear": linear}
+
+
+class Schedule(nn.Module):
+    """The T noise levels of training, and levels to sample at. The tables ``alpha`` and ``sigma`` are float32 (T,).
+
+    Raises :class:`ConfigError` for end points out of range or fewer than one step.
+    """
+
+    alpha: Tensor
+    sigma: Tensor
+
+    def __init__(self, config: ScheduleConfig) -> None:
+        super().__init__()
+        if config.steps < 1:
+            raise ConfigError(f"objective.schedule got steps={config.steps} but expected 1 or more")
+        abar = torch.cumprod(1 - BETAS[config.kind](config), 0)
+        self.register_buffer("alpha", abar.sqrt().float(), persistent=False)
+        self.register_buffer("sigma", (1 - abar).sqrt().float(), persistent=False)
+
+    def __len__(self) -> int:
+        return len(self.alpha)
+
+    def at(self, time: Tensor) -> Levels:
+        """Levels at ``time`` (B,) in [0, 1], of which each training step owns an equal share."""
+        index = (time * len(self)).long().clamp(0, len(self) - 1)
+        return Levels(self.alpha[index], self.sigma[index], index.to(self.alpha.dtype))
+
+    def levels(self, steps: int) -> Levels:
+        """Exactly ``steps`` levels from the last training step down, then the clean one: (``steps`` + 1,).
+
+        Up to T steps, the spacing "trailing" (Lin et al. 2024, table 2): T, T - T/n, ..., T/n, rounded, less one.
+        Beyond that, n times evenly from T - 1 to 0, between which the angle atan(sigma / alpha) is a straight line.
+        The clean level is told as t = 0, the nearest that the network knows. Raises ValueError below 1 step.
+        """
+        if steps < 1:
+            raise ValueError(f"got steps={steps} but expected 1 or more")
+        last = len(self) - 1
+        if steps <= len(self):
+            # Whole numbers, so that no two of them round to the same step.
+            times = [float((2 * len(self) * (steps - i) + steps) // (2 * steps) - 1) for i in range(steps)]
+        else:
+            times = [last * (1 - i / (steps - 1)) for i in range(steps)]
+        t = torch.tensor(times, dtype=torch.float64)
+        angles = torch.atan2(self.sigma.double(), self.alpha.double()).cpu()
+        angle = torch.lerp(angles[t.floor().long()], angles[t.ceil().long()], t.frac())
+        clean = torch.zeros(1, dtype=torch.float64)
+        angle, t = torch.cat([angle, clean]), torch.cat([t, clean])
+        return Levels(angle.cos().to(self.alpha), angle.sin().to(self.alpha), t.to(self.alpha))
