@@ -1,0 +1,49 @@
+"""Denoising diffusion implicit models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ldmkit.artifacts.random import RowRandom
+from ldmkit.errors import ConfigError
+from ldmkit.protocols import Denoise, Sampler
+from ldmkit.values import Levels
+
+
+class DDIM(Sampler):
+    """Song et al. 2021, "Denoising diffusion implicit models", eq. 12 and 16.
+
+    ``eta`` 0 is a deterministic walk of first order; 1 is ancestral sampling, the DDPM of Ho et al. 2020. Written with
+    signal-to-noise ratios, eq. 16 holds for levels of any kind, not for alpha^2 + sigma^2 = 1 alone.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Keys of ``sampler=ddim``."""
+
+        name: str
+        steps: int
+        eta: float
+
+    def __init__(self, config: Config) -> None:
+        if config.steps < 1:
+            raise ConfigError(f"sampler.steps got {config.steps} but expected 1 or more")
+        if not 0 <= config.eta <= 1:
+            raise ConfigError(f"sampler.eta got {config.eta} but expected 0 to 1")
+        self.steps = config.steps
+        self.eta = config.eta
+
+    def sample(self, denoise: Denoise, noise: Tensor, levels: Levels, random: RowRandom) -> Tensor:
+        alpha, sigma = levels.alpha, levels.sigma
+        z = alpha[0].hypot(sigma[0]) * noise  # z_T of data of unit variance
+        for i in range(len(levels) - 1):
+            x0 = denoise(z, levels[i])
+            eps = (z - alpha[i] * x0) / sigma[i]
+            snr_ratio = (alpha[i] * sigma[i + 1] / (alpha[i + 1] * sigma[i])).square()
+            fresh = self.eta * sigma[i + 1] * (1 - snr_ratio).sqrt()  # eq. 16
+            z = alpha[i + 1] * x0 + (sigma[i + 1].square() - fresh.square()).sqrt() * eps  # eq. 12
+            if self.eta > 0:
+                z = z + fresh * random.normal(f"ddim-{i}", z.shape[1:], device=z.device, dtype=z.dtype)
+        return z
