@@ -1,0 +1,14 @@
+"""Conditioners of ldmkit: what the denoiser is told about a picture."""
+
+from ldmkit.registry.components import Component
+from ldmkit.registry.hooks import hookimpl
+
+
+@hookimpl
+def components() -> list[Component]:
+    """Return the parts of this package."""
+    return [
+        Component("cond", "class", "ldmkit_conditioners.class_label:ClassLabel", "a label, as one token or a vector"),
+        Component("cond", "semantic", "ldmkit_conditioners.semantic:Semantic", "a map of classes, at latent size"),
+        Component("cond", "text", "ldmkit_conditioners.text:Text", "a caption, as tokens of a transformer"),
+    ]

@@ -1,0 +1,44 @@
+"""What a conditioner asks of the data, and what it says when the data cannot give it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ldmkit.errors import ConfigError, DataError
+from ldmkit.specs import DataSpec, FieldSpec
+
+
+def require_field(cond: str, field: str, kind: str, data: DataSpec) -> FieldSpec:
+    """Return the spec of ``field``, which ``cond`` reads; raise :class:`ConfigError` unless it is of ``kind``."""
+    spec = data.fields.get(field)
+    if spec is not None and spec.kind == kind:
+        return spec
+    offer = ", ".join(f"{name} ({other.kind})" for name, other in sorted(data.fields.items())) or "no fields"
+    fitting = sorted(name for name, other in data.fields.items() if other.kind == kind)
+    way_out = (
+        f"point cond.{cond}.field at {'one of ' if len(fitting) > 1 else ''}{', '.join(fitting)}"
+        if fitting
+        else f"choose other data or leave '{cond}' out of cond"
+    )
+    raise ConfigError(f"cond '{cond}' needs the field '{field}' ({kind}), but the data offers: {offer}; {way_out}")
+
+
+def require_names(cond: str, field: str, spec: FieldSpec) -> int:
+    """Return how many classes ``field`` has; raise :class:`ConfigError` when the data does not name them."""
+    if not spec.names:
+        raise ConfigError(f"cond '{cond}' needs the names of the classes of '{field}', but the data gives none")
+    return len(spec.names)
+
+
+def require_rate(cond: str, dropout: float) -> float:
+    """Return ``dropout``; raise :class:`ConfigError` unless it lies in [0, 1]."""
+    if not 0 <= dropout <= 1:
+        raise ConfigError(f"cond.{cond}.dropout got {dropout} but expected 0 to 1")
+    return dropout
+
+
+def require_indices(field: str, indices: Tensor, classes: int) -> None:
+    """Raise :class:`DataError` unless all ``indices`` lie in 0..``classes`` - 1."""
+    if indices.numel() and (int(indices.min()) < 0 or int(indices.max()) >= classes):
+        low, high = int(indices.min()), int(indices.max())
+        raise DataError(f"field '{field}' holds classes {low} to {high}, but there are 0 to {classes - 1}")

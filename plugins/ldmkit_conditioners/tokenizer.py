@@ -1,0 +1,87 @@
+"""A sentencepiece tokenizer that is trained on the captions of the data."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+
+import sentencepiece
+
+from ldmkit.errors import CheckpointError, DataError
+
+PAD, UNKNOWN, START = 0, 1, 2
+NORMALISATION = "nmt_nfkc_cf"  # Unicode NFKC, one space between words, case folded
+MOST_CAPTIONS = 1_000_000  # to train on; of more, every n-th is taken
+
+
+def train(captions: Sequence[str], vocabulary: int) -> bytes:
+    """Byte pair encoding of at most ``vocabulary`` pieces, in which frequent words are one piece: a model file's bytes.
+
+    Sennrich et al. 2016, by sentencepiece. The same captions give the same bytes. Small data gives fewer pieces; the
+    rarest characters have none where there are too many for ``vocabulary`` and are read as unknown. Raises
+    :class:`DataError` when no caption has any text.
+    """
+    every = -(-len(captions) // MOST_CAPTIONS) or 1
+    texts = [text for text in map(readable, captions[::every]) if text.strip()]
+    coverage = _character_coverage(texts, vocabulary)
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=vocabulary,
+        hard_vocab_limit=False,
+        character_coverage=coverage,
+        normalization_rule_name=NORMALISATION,
+        max_sentence_length=max(len(text.encode()) for text in texts) + 1,
+        shuffle_input_sentence=False,
+        num_threads=1,
+        pad_id=PAD,
+        unk_id=UNKNOWN,
+        bos_id=START,
+        eos_id=-1,
+        minloglevel=2,
+    )
+    return model.getvalue()
+
+
+def readable(caption: str) -> str:
+    """``caption`` without what is no text: NUL characters and halves of surrogate pairs."""
+    return caption.replace("\0", " ").encode(errors="replace").decode()
+
+
+def _character_coverage(texts: Sequence[str], vocabulary: int) -> float:
+    """Share of all characters to give a piece of their own, so that half of ``vocabulary`` is left for words."""
+    normalise = sentencepiece.SentencePieceNormalizer(rule_name=NORMALISATION)
+    counts = Counter[str]()
+    for text in texts:
+        counts.update("".join(normalise.normalize(text).split()))
+    if not counts:
+        raise DataError("no caption has any text to train a tokenizer on; leave 'text' out of cond")
+    covered = sum(count for _, count in counts.most_common(max(1, vocabulary // 2)))
+    return min(1.0, max(1e-6, (covered - 0.5) / counts.total())) if covered < counts.total() else 1.0
+
+
+class Tokenizer:
+    """Text => numbers of pieces, by the ``model`` that :func:`train` returned.
+
+    ``source`` names the model in errors: raises :class:`CheckpointError` when it cannot be read.
+    """
+
+    def __init__(self, model: bytes, source: str) -> None:
+        try:
+            self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
+        except RuntimeError as error:
+            raise CheckpointError(f"{source} is no tokenizer; it is damaged or of another kind") from error
+
+    def __len__(self) -> int:
+        return self._pieces.vocab_size()
+
+    def encode(self, captions: Sequence[str]) -> list[list[int]]:
+        """Numbers of the pieces of each caption, behind a start token; an empty caption is a start token alone."""
+        return self._pieces.encode([readable(caption) for caption in captions], add_bos=True, num_threads=1)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of the pieces ``tokens``, normalised: lower case, one space between words."""
+        return self._pieces.decode([token for token in tokens if token not in (PAD, START)])
