@@ -1,0 +1,82 @@
+"""L1 plus KL: both reductions, and the weight that carries one over into the other."""
+
+from typing import Any
+
+import pytest
+import torch
+from ldmkit_first_stages.l1_kl import L1KL
+
+from ldmkit.errors import ConfigError
+from ldmkit.values import Posterior
+
+IMAGE, LATENT = 3 * 16 * 16, 4 * 2 * 2
+
+
+def build(*, reconstruction: str = "l1", reduction: str = "mean", kl_weight: float = 0.5, **sizes: int) -> L1KL:
+    config = L1KL.Config(name="l1-kl", reconstruction=reconstruction, reduction=reduction, kl_weight=kl_weight)
+    return L1KL(config, **{"image_numel": IMAGE, "latent_numel": LATENT} | sizes)
+
+
+@pytest.fixture
+def example() -> tuple[torch.Tensor, torch.Tensor, Posterior]:
+    torch.manual_seed(0)
+    images, reconstructions = torch.rand(2, 5, 3, 16, 16).mul(2).sub(1)
+    return images, reconstructions, Posterior(torch.randn(5, 4, 2, 2), torch.rand(5, 4, 2, 2) + 0.1)
+
+
+@pytest.mark.parametrize(("reconstruction", "power"), [("l1", 1), ("l2", 2)])
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_the_terms_are_those_of_their_definitions(example, reconstruction: str, power: int, reduction: str) -> None:
+    images, reconstructions, posterior = example
+    loss, parts = build(reconstruction=reconstruction, reduction=reduction)(images, reconstructions, posterior, step=1)
+    normal = torch.distributions.Normal(posterior.mean, posterior.std)
+    kl = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0))
+    errors = (images - reconstructions).abs() ** power
+    expected = (errors.mean(), kl.mean()) if reduction == "mean" else (errors.sum() / 5, kl.sum() / 5)
+    torch.testing.assert_close((parts["reconstruction"], parts["kl"]), expected)
+    torch.testing.assert_close(loss, expected[0] + 0.5 * expected[1])
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_the_equivalent_weight_gives_the_same_loss_up_to_a_factor(example, reduction: str) -> None:
+    images, reconstructions, posterior = example
+    here = build(reduction=reduction)
+    other = build(reduction={"sum": "mean", "mean": "sum"}[reduction], kl_weight=here.equivalent_kl_weight)
+    losses = {each.config.reduction: each(images, reconstructions, posterior, step=1)[0] for each in (here, other)}
+    torch.testing.assert_close(losses["sum"], losses["mean"] * IMAGE)
+    assert other.equivalent_kl_weight == pytest.approx(here.config.kl_weight)
+
+
+@pytest.mark.parametrize(("latent", "weight"), [(4 * 32 * 32, 2.0833333e-8), (3 * 64 * 64, 6.25e-8)], ids=["f8", "f4"])
+def test_the_papers_weight_has_its_known_equivalent(latent: int, weight: float) -> None:
+    sums = build(reduction="sum", kl_weight=1e-6, image_numel=3 * 256 * 256, latent_numel=latent)
+    assert sums.equivalent_kl_weight == pytest.approx(weight)
+    means = build(reduction="mean", kl_weight=weight, image_numel=3 * 256 * 256, latent_numel=latent)
+    assert means.equivalent_kl_weight == pytest.approx(1e-6)
+
+
+def test_half_precision_reconstructions_are_compared_in_fp32(example) -> None:
+    images, reconstructions, posterior = example
+    half = reconstructions.bfloat16()
+    loss, _ = build(reduction="sum")(images, half, posterior, step=1)
+    expected, _ = build(reduction="sum")(images, half.float(), posterior, step=1)
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, expected)
+
+
+def test_gradients_reach_reconstruction_and_posterior(example) -> None:
+    images, reconstructions, posterior = example
+    inputs = [tensor.requires_grad_() for tensor in (reconstructions, posterior.mean, posterior.std)]
+    loss, parts = build(reduction="sum")(images, reconstructions, posterior, step=1)
+    loss.backward()
+    # d|r - x|/dr = sign(r - x); d KL/d mean = mean; d KL/d std = std - 1 / std; each over the batch of 5.
+    torch.testing.assert_close(inputs[0].grad, (reconstructions - images).sign().detach() / 5)
+    torch.testing.assert_close(inputs[1].grad, 0.5 * posterior.mean.detach() / 5)
+    torch.testing.assert_close(inputs[2].grad, 0.5 * (posterior.std - 1 / posterior.std).detach() / 5)
+    assert not any(part.requires_grad for part in parts.values())
+
+
+@pytest.mark.parametrize(("key", "value"), [("reconstruction", "huber"), ("reduction", "max"), ("kl_weight", -1.0)])
+def test_a_wrong_value_is_refused_by_name(key: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"loss 'l1-kl': {key} is"):
+        build(**{key: value})
