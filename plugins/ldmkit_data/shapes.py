@@ -1,0 +1,171 @@
+"""The embedded data set: a few coloured shapes on a background, every picture of which can be checked exactly."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ldmkit.artifacts.random import generator
+from ldmkit.errors import ConfigError
+from ldmkit.protocols import DataSource
+from ldmkit.specs import DataSpec, FieldSpec
+from ldmkit.values import Batch, Fields
+from ldmkit_data.shapes_render import DRAWS, lay_out, render
+from ldmkit_data.shapes_scene import (
+    BACKGROUND,
+    BACKGROUNDS,
+    COLOUR,
+    COLOURS,
+    SHAPE,
+    SHAPES,
+    caption,
+    split_combinations,
+)
+from ldmkit_data.shapes_verifier import verify
+
+VERSION = 1  # of the pictures; to be raised with every change of a pixel or a word
+CHUNK = 512  # scenes drawn at once
+
+
+class Shapes(DataSource):
+    """One or two shapes, each with a colour and a size, at a position or in a relation, on a shaded background.
+
+    Scenes are procedural: example ``index`` is a function of (seed, split, index). A share of all combinations of words
+    (all but the background, which goes with every combination) is held out: ``train`` never shows them, ``validation``
+    and :meth:`prompts` show nothing else. Fields: ``caption``; ``class``, colour and shape of the first object;
+    ``semantic``, the shape at each pixel.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        name: str
+        size: int
+        train: int
+        validation: int
+        two_objects: float
+        held_out: float
+        prompt_objects: int
+        seed: int
+
+    def __init__(self, config: Config) -> None:
+        _check(config)
+        self.config = config
+        labels = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
+        self.spec = DataSpec(
+            size=config.size,
+            channels=3,
+            fields={
+                "caption": FieldSpec(kind="text"),
+                "class": FieldSpec(kind="label", names=labels),
+                "semantic": FieldSpec(kind="map", names=("background", *SHAPES)),
+            },
+        )
+
+    def digest(self) -> str:
+        """sha256 over the version of the pictures and the keys that determine them."""
+        keys = {"version": VERSION, **asdict(self.config)}
+        return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()
+
+    def length(self, split: str) -> int:
+        """Number of pictures in ``split``, as configured."""
+        return {"train": self.config.train, "validation": self.config.validation}[split]
+
+    def read(self, split: str, indices: Sequence[int]) -> Batch:
+        """Draw the pictures ``indices`` of ``split``: uint8 (B, 3, size, size)."""
+        scenes, uniform = self._scenes(split, indices)
+        images, semantic = self._render(scenes, uniform)
+        return Batch(images, {**_words(scenes), "semantic": semantic})
+
+    def fields(self, split: str, indices: Sequence[int]) -> Fields:
+        """Fields of ``indices`` of ``split``; the maps are drawn when they are asked for."""
+        return self._lazy(*self._scenes(split, indices))
+
+    def prompts(self, count: int) -> Fields:
+        """Held-out scenes of ``prompt_objects`` objects, each combination once before any comes again."""
+        _, held = split_combinations(self.config.prompt_objects, self.config.held_out)
+        variants = np.repeat(held, len(BACKGROUNDS), axis=0)
+        variants[:, BACKGROUND] = np.tile(np.arange(len(BACKGROUNDS)), len(held))
+        order = generator("shapes", "prompts", self.config.prompt_objects).permutation(len(variants))
+        scenes = variants[order[np.arange(count) % len(order)]]
+        return self._lazy(scenes, self._uniform("prompts", range(count))[:, :DRAWS])
+
+    def verify(self, images: Tensor, fields: Fields) -> Mapping[str, Tensor] | None:
+        """Read the pictures back, see :mod:`ldmkit_data.shapes_verifier`; None if a caption is not of our kind."""
+        return verify(images, fields["caption"])
+
+    def _uniform(self, split: str, indices: Sequence[int]) -> np.ndarray:
+        key = ("shapes", self.config.seed, split)
+        rows = [generator(*key, int(index)).random(DRAWS + 3) for index in indices]
+        return np.array(rows, np.float64).reshape(-1, DRAWS + 3)
+
+    def _scenes(self, split: str, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """What examples ``indices`` show, (B, columns), and the numbers that lay them out, (B, DRAWS)."""
+        if any(not 0 <= index < self.length(split) for index in indices):
+            raise IndexError(f"split '{split}' has {self.length(split)} examples")
+        uniform = self._uniform(split, indices)
+        draws, (objects, combination, background) = uniform[:, :DRAWS], uniform[:, DRAWS:].T
+        one, two = (split_combinations(count, self.config.held_out)[split == "validation"] for count in (1, 2))
+        scenes = np.where(
+            (objects < self.config.two_objects)[:, None],
+            two[(combination * len(two)).astype(np.int64)],
+            one[(combination * len(one)).astype(np.int64)],
+        )
+        scenes[:, BACKGROUND] = (background * len(BACKGROUNDS)).astype(np.int64)
+        return scenes, draws
+
+    def _render(self, scenes: np.ndarray, uniform: np.ndarray) -> tuple[Tensor, Tensor]:
+        size, count = self.config.size, len(scenes)
+        images = torch.empty(count, 3, size, size, dtype=torch.uint8)
+        semantic = torch.empty(count, size, size, dtype=torch.int64)
+        for start in range(0, count, CHUNK):
+            part = slice(start, start + CHUNK)
+            drawn = render(scenes[part], lay_out(scenes[part], uniform[part]), size)
+            images[part], semantic[part] = (torch.from_numpy(array) for array in drawn)
+        return images, semantic
+
+    def _lazy(self, scenes: np.ndarray, uniform: np.ndarray) -> Fields:
+        return _FieldsWithMaps(_words(scenes), lambda: self._render(scenes, uniform)[1])
+
+
+class _FieldsWithMaps(Mapping[str, Any]):
+    """Fields whose ``semantic`` is drawn at its first use, since the maps of a whole split are large."""
+
+    def __init__(self, words: Fields, draw: Any) -> None:
+        self._ready, self._draw = dict(words), draw
+
+    def __getitem__(self, name: str) -> Any:
+        if name == "semantic" and name not in self._ready:
+            self._ready[name] = self._draw()
+        return self._ready[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("caption", "class", "semantic"))
+
+    def __len__(self) -> int:
+        return 3
+
+
+def _words(scenes: np.ndarray) -> dict[str, Any]:
+    labels = scenes[:, COLOUR[0]] * len(SHAPES) + scenes[:, SHAPE[0]]
+    return {"caption": [caption(scene) for scene in scenes], "class": torch.from_numpy(labels)}
+
+
+def _check(config: Shapes.Config) -> None:
+    for key in ("train", "validation"):
+        if getattr(config, key) < 1:
+            raise ConfigError(f"data.{key} is {getattr(config, key)}, but must be 1 or more")
+    if config.size < 32:
+        raise ConfigError(f"data.size is {config.size}, but shapes need 32 pixels or more to be told apart")
+    if not 0 <= config.two_objects <= 1:
+        raise ConfigError(f"data.two_objects is {config.two_objects}, but is a share from 0 to 1")
+    if not 0.01 <= config.held_out <= 0.9:
+        raise ConfigError(f"data.held_out is {config.held_out}, but is a share from 0.01 to 0.9")
+    if config.prompt_objects not in (1, 2):
+        raise ConfigError(f"data.prompt_objects is {config.prompt_objects}, but must be 1 or 2")
