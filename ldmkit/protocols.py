@@ -42,6 +42,10 @@ class FirstStageLoss(nn.Module, ABC):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the scalar to minimise and its named parts, for the log."""
 
+    def constants(self) -> Mapping[str, float]:
+        """Numbers worth a line in the log before training, such as a weight in another reduction."""
+        return {}
+
 
 class Conditioner(nn.Module, ABC):
     """Turns fields of the batch into conditioning. Built with ``data``, the :class:`DataSpec` of the source.

@@ -39,7 +39,7 @@ class Conditioners(nn.Module):
     @property
     def needs(self) -> dict[str, str]:
         """Every field that some part reads, with the kind it must have."""
-        return {field: kind for part in self._parts().values() for field, kind in part.needs.items()}
+        return {field: kind for _, part in self.items() for field, kind in part.needs.items()}
 
     def forward(self, fields: Fields, latent_size: tuple[int, int]) -> Conditioning:
         """Conditioning of B rows, nothing dropped."""
@@ -49,16 +49,16 @@ class Conditioners(nn.Module):
                 f"this model is conditioned on {', '.join(sorted(self.needs))}, but {', '.join(missing)} is missing; "
                 f"given were: {', '.join(sorted(fields)) or 'no fields'}"
             )
-        return self._join({name: part(fields, latent_size) for name, part in self._parts().items()})
+        return self._join({name: part(fields, latent_size) for name, part in self.items()})
 
     def null(self, batch: int, latent_size: tuple[int, int]) -> Conditioning:
         """Null conditioning of every part."""
-        return self._join({name: part.null(batch, latent_size) for name, part in self._parts().items()})
+        return self._join({name: part.null(batch, latent_size) for name, part in self.items()})
 
     def with_dropout(self, fields: Fields, latent_size: tuple[int, int], random: RowRandom) -> Conditioning:
         """Conditioning as training sees it: each row of each part is null with that part's own rate."""
         dropped = {}
-        for name, part in self._parts().items():
+        for name, part in self.items():
             conditioning = part(fields, latent_size)
             if part.dropout:
                 keep = (random.uniform(f"dropout of {name}") >= part.dropout).to(_device_of(part))
@@ -66,15 +66,20 @@ class Conditioners(nn.Module):
             dropped[name] = conditioning
         return self._join(dropped)
 
-    def _parts(self) -> dict[str, Conditioner]:
-        return dict(self.parts.items())  # type: ignore[arg-type]
+    def items(self) -> list[tuple[str, Conditioner]]:
+        """The parts by name."""
+        return list(self.parts.items())  # type: ignore[arg-type]
 
     def _join(self, conditionings: Mapping[str, Conditioning]) -> Conditioning:
         tokens, masks = [], []
         for name, c in conditionings.items():
             if c.tokens is not None:
                 tokens.append(self.projections[name](c.tokens) if name in self.projections else c.tokens)
-                masks.append(torch.ones(c.tokens.shape[:2], dtype=torch.bool, device=c.tokens.device) if c.mask is None else c.mask)
+                masks.append(
+                    torch.ones(c.tokens.shape[:2], dtype=torch.bool, device=c.tokens.device)
+                    if c.mask is None
+                    else c.mask
+                )
         return Conditioning(
             tokens=_cat(tokens),
             mask=_cat(masks),

@@ -1,0 +1,166 @@
+"""From names to parts: a checked config becomes an untrained model, a checkpoint becomes a trained one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ldmkit.artifacts.checkpoint import read_json, read_tensors, verify
+from ldmkit.artifacts.random import generator
+from ldmkit.diffusion.conditioners import Conditioners
+from ldmkit.diffusion.model import LatentDiffusion
+from ldmkit.diffusion.statistics import LatentStatistics
+from ldmkit.errors import CheckpointError, ConfigError
+from ldmkit.protocols import DataSource, FirstStageLoss
+from ldmkit.registry.discovery import registry
+from ldmkit.registry.schema import typed
+from ldmkit.specs import DataSpec, FieldSpec
+
+CONFIG, SPEC, STATISTICS = "config.json", "data.json", "statistics.json"
+"""Files of a checkpoint beside the weights."""
+
+WEIGHTS = ("first_stage", "conditioners", "denoiser", "objective")
+"""Modules of the model whose weights a checkpoint holds, each in its own safetensors file."""
+
+
+def build_part(kind: str, node: Mapping[str, Any], where: str = "", **runtime: Any) -> Any:
+    """Build the part that ``node`` names: check the node against its ``Config``, then ``Part(config, **runtime)``."""
+    cls = registry().part(kind, node["name"])
+    return cls(typed(cls.Config, node, where or kind), **runtime)
+
+
+def build_data(config: Mapping[str, Any]) -> DataSource:
+    """Build the data source of ``config``."""
+    source: DataSource = build_part("data", config["data"])
+    return source
+
+
+def build(config: Mapping[str, Any], data: DataSpec | None = None) -> LatentDiffusion:
+    """Build the untrained model of a composed ``config``; ``data`` defaults to what the config's data source says.
+
+    Initial weights are a function of ``config["seed"]`` and of each part alone. Raises ConfigError for parts that do
+    not go together, before any of them is large.
+    """
+    data = data or build_data(config).spec
+    seed = config["seed"]
+    with seeded(seed, "first_stage"):
+        first_stage = build_part("model", config["model"], channels=data.channels)
+    _check_size(data, first_stage.spec.factor, config["model"]["name"])
+    conditioners = {}
+    for name, node in config["cond"].items():
+        with seeded(seed, "cond", name):
+            conditioners[name] = build_part("cond", node, f"cond.{name}", data=data)
+    with seeded(seed, "conditioners"):
+        joined = Conditioners(conditioners)
+    _check_accepted(config, joined)
+    with seeded(seed, "denoiser"):
+        denoiser = build_part("denoiser", config["denoiser"], latent=first_stage.spec, cond=joined.spec)
+    return LatentDiffusion(
+        data=data,
+        first_stage=first_stage,
+        conditioners=joined,
+        denoiser=denoiser,
+        objective=build_part("objective", config["objective"]),
+        guidance=build_part("guidance", config["guidance"]),
+        sampler=build_part("sampler", config["sampler"]),
+    )
+
+
+def build_loss(config: Mapping[str, Any], model: LatentDiffusion) -> FirstStageLoss:
+    """Build the loss that trains the first stage of ``model``."""
+    h, w = model.latent_size()
+    with seeded(config["seed"], "loss"):
+        loss: FirstStageLoss = build_part(
+            "loss",
+            config["loss"],
+            image_numel=model.data.channels * model.data.size**2,
+            latent_numel=model.first_stage.spec.channels * h * w,
+        )
+    return loss
+
+
+def load(run: str | Path, device: str | torch.device = "cpu") -> LatentDiffusion:
+    """Load the trained model of a run (its directory, or its id under ``outputs/runs``) or of a checkpoint directory.
+
+    Every file is verified first, and none of them can execute code. Raises CheckpointError that says what is missing.
+    """
+    path = find_checkpoint(run)
+    verify(path)
+    config, spec = read_json(path / CONFIG), read_json(path / SPEC)
+    model = build(config, spec_from_json(spec))
+    for name in WEIGHTS:
+        try:
+            getattr(model, name).load_state_dict(read_tensors(path / f"{name}.safetensors"))
+        except RuntimeError as error:
+            raise CheckpointError(f"'{path / name}.safetensors' does not fit the installed parts: {error}") from error
+    restore_conditioners(model.conditioners, path / "conditioners")
+    if (path / STATISTICS).is_file():
+        model.statistics = LatentStatistics.from_json(read_json(path / STATISTICS))
+    return model.to(device).eval()
+
+
+def find_checkpoint(run: str | Path) -> Path:
+    """Return the checkpoint directory that ``run`` means: itself, its ``model/``, or that of an id in outputs/runs."""
+    given = Path(run)
+    for place in (given, given / "model", Path("outputs/runs") / given / "model"):
+        if (place / CONFIG).is_file() and (place / SPEC).is_file():
+            return place
+    runs = sorted(path.parent.name for path in Path("outputs/runs").glob("*/model"))
+    there = f"Finished runs here: {', '.join(runs[-5:])}" if runs else "There is no finished run in outputs/runs"
+    raise CheckpointError(f"'{run}' is neither a finished run nor a checkpoint. {there}")
+
+
+def restore_conditioners(conditioners: Conditioners, directory: Path) -> None:
+    """Let each conditioner read back what it fitted, from ``directory/<name>``."""
+    for name, part in conditioners.items():
+        if (directory / name).is_dir():
+            part.restore(directory / name)
+
+
+@contextmanager
+def seeded(seed: int, *purpose: str) -> Iterator[None]:
+    """Within, torch's own generator is a function of ``seed`` and ``purpose``; afterwards it is as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(generator(seed, "init", *purpose).integers(2**63)))
+        yield
+
+
+def spec_as_json(spec: DataSpec) -> dict[str, Any]:
+    """What :func:`spec_from_json` reads back."""
+    fields = {name: {"kind": field.kind, "names": list(field.names)} for name, field in spec.fields.items()}
+    return {"size": spec.size, "channels": spec.channels, "fields": fields}
+
+
+def spec_from_json(value: Mapping[str, Any]) -> DataSpec:
+    """Read a DataSpec back."""
+    fields = {name: FieldSpec(kind=f["kind"], names=tuple(f["names"])) for name, f in value["fields"].items()}
+    return DataSpec(size=value["size"], channels=value["channels"], fields=fields)
+
+
+def parameters(module: nn.Module) -> int:
+    """Number of weights."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def _check_size(data: DataSpec, factor: int, name: str) -> None:
+    if data.size % factor:
+        lower = data.size // factor * factor
+        sizes = [str(size) for size in (lower, lower + factor) if size]
+        raise ConfigError(
+            f"images of {data.size} pixels do not divide by the factor {factor} of model '{name}'; "
+            f"nearest that do: data.size={' or data.size='.join(sizes)}"
+        )
+
+
+def _check_accepted(config: Mapping[str, Any], conditioners: Conditioners) -> None:
+    accepts = registry().part("denoiser", config["denoiser"]["name"]).accepts
+    if refused := conditioners.spec.forms - accepts:
+        raise ConfigError(
+            f"denoiser '{config['denoiser']['name']}' takes {', '.join(sorted(accepts)) or 'no conditioning'}, "
+            f"but cond=[{','.join(config['cond'])}] yields {', '.join(sorted(refused))}"
+        )

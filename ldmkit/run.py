@@ -1,0 +1,284 @@
+"""A run: its directory, its loggers, its stages, and what it does when it is asked to stop."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import secrets
+import shlex
+import signal
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pluggy
+import torch
+from filelock import FileLock, Timeout
+
+import ldmkit.training.device as devices
+from ldmkit.artifacts.checkpoint import read_json, write_json
+from ldmkit.artifacts.store import Artifact, Store
+from ldmkit.build import build_data, build_part
+from ldmkit.errors import CheckpointError, ConfigError, Interrupted
+from ldmkit.protocols import DataSource
+from ldmkit.registry.components import KINDS
+from ldmkit.registry.config import RunConfig
+from ldmkit.registry.discovery import registry
+from ldmkit.registry.hooks import RunSpec
+from ldmkit.registry.schema import typed
+
+logger = logging.getLogger("ldmkit")
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """How a stage of this run went; ``seconds`` is what this run spent on it."""
+
+    name: str
+    steps: int
+    seconds: float
+    reused: bool
+    digest: str
+
+
+class Task(ABC):
+    """What a run does: a chain of stages."""
+
+    @abstractmethod
+    def run(self, run: Run) -> None:
+        """Do it. ``run`` gives the config, the data, the store, the run's directory and its loggers."""
+
+
+@dataclass
+class Run:
+    """What a task works with.
+
+    ``config`` is the resolved config as plain data, ``settings`` the kernel's own part of it, checked. ``directory`` is
+    this run's alone.
+    """
+
+    config: dict[str, Any]
+    overrides: Sequence[str]
+    settings: RunConfig
+    directory: Path
+    store: Store
+    compute: devices.Compute
+    loggers: Loggers
+    stop: StopRequest
+    stages: list[StageRecord] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        """The name of the run's directory."""
+        return self.directory.name
+
+    @property
+    def seed(self) -> int:
+        """The seed of all randomness."""
+        return self.settings.seed
+
+    @property
+    def command(self) -> str:
+        """What to type to do this run again."""
+        return shlex.join(["ldmkit", "run", *(o for o in self.overrides if not o.startswith("resume="))])
+
+    @cached_property
+    def data(self) -> DataSource:
+        """The data source, built at first use."""
+        return build_data(self.config)
+
+    def identity(self, group: str) -> dict[str, Any]:
+        """What determines the parts of ``group``: their configs, and the packages that they come from."""
+        nodes = self.config[group]
+        chosen = {group: nodes} if "name" in nodes else nodes
+        parts = {}
+        for label, node in chosen.items():
+            _, plugin = registry().lookup(group, node["name"])
+            parts[label] = {"config": node, "package": f"{plugin.distribution} {plugin.version}"}
+        return parts
+
+    def stage(self, name: str, inputs: Mapping[str, Any], make: Callable[[Path], None], *, steps: int = 0) -> Artifact:
+        """Return the result of stage ``name`` for ``inputs``: from the store, or made now by ``make`` and stored."""
+        began = time.perf_counter()
+        found = self.store.find(name, inputs)
+        self.loggers.on_stage(stage=name, steps=steps, reused=found is not None)
+        artifact = found or self.store.obtain(name, inputs, make, waiting=logger.warning)
+        self.record(name, time.perf_counter() - began, steps=steps, reused=artifact.reused, digest=artifact.digest)
+        return artifact
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """A stage whose result belongs to this run alone, such as its samples."""
+        began = time.perf_counter()
+        self.loggers.on_stage(stage=name, steps=0, reused=False)
+        yield
+        self.record(name, time.perf_counter() - began, steps=0, reused=False, digest="")
+
+    def record(self, name: str, seconds: float, *, steps: int, reused: bool, digest: str) -> None:
+        """Add a stage to the run's record."""
+        self.stages.append(StageRecord(name, steps, round(seconds, 2), reused, digest))
+
+    def checkpoints(self, stage: str) -> Path:
+        """Where the unfinished training of ``stage`` is saved."""
+        return self.directory / "checkpoints" / stage
+
+
+class StopRequest:
+    """Ctrl-C or SIGTERM once: finish the step, save, end. Ctrl-C twice: end now."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def asked(self) -> bool:
+        """Whether to stop."""
+        return self.signal is not None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Within, signals are requests. Outside the main thread signals are left alone."""
+        try:
+            before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread
+            before = {}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number
+        logger.warning("stopping after this step; once more to stop at once")
+
+
+class Loggers:
+    """The loggers that the config names, on a manager of their own: ``loggers.on_step(stage=..., ...)`` tells them all."""
+
+    def __init__(self, nodes: Mapping[str, Mapping[str, Any]]) -> None:
+        self._manager = pluggy.PluginManager("ldmkit")
+        self._manager.add_hookspecs(RunSpec)
+        for name, node in nodes.items():
+            self._manager.register(build_part("logger", node, f"logger.{name}"), name)
+        self._manager.check_pending()
+
+    def __getattr__(self, hook: str) -> Callable[..., Any]:
+        call: Callable[..., Any] = getattr(self._manager.hook, hook)
+        return call
+
+    def end(self, error: BaseException | None) -> None:
+        """Tell every logger that the run is over, also when one of them fails at it."""
+        for implementation in self._manager.hook.on_end.get_hookimpls():
+            try:
+                implementation.function(*([error] if implementation.argnames else []))
+            except Exception:
+                logger.exception("logger '%s' failed in on_end", implementation.plugin_name)
+
+
+def job(config: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Carry out one run: what `ldmkit run` does after the config is composed and checked."""
+    config, directory = _place(config, overrides)
+    lock = FileLock(directory / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError(f"'{directory}' is in use by another process; wait for it, or leave out resume=") from None
+    try:
+        _run(config, overrides, directory)
+    finally:
+        lock.release()
+
+
+def _run(config: dict[str, Any], overrides: Sequence[str], directory: Path) -> None:
+    kernel = {key: value for key, value in config.items() if key not in {*KINDS, "scale", "resume"}}
+    settings = typed(RunConfig, {**kernel, "resume": None}, "config")
+    compute = devices.choose(settings.device, settings.precision, settings.threads)
+    run = Run(
+        config=config,
+        overrides=overrides,
+        settings=settings,
+        directory=directory,
+        store=Store(Path(settings.outputs) / "store"),
+        compute=compute,
+        loggers=Loggers(config["logger"]),
+        stop=StopRequest(),
+    )
+    task: Task = build_part("task", config["task"])
+    write_json(
+        directory / "run.json", {"command": run.command, "overrides": list(overrides), "versions": versions(run)}
+    )
+    run.loggers.on_start(config=config, directory=directory)
+    error: BaseException | None = None
+    try:
+        with run.stop.listening():
+            task.run(run)
+    except BaseException as raised:
+        error = raised
+        if isinstance(raised, Interrupted):
+            go_on = shlex.join(["ldmkit", "run", f"resume={directory if settings.outputs != 'outputs' else run.id}"])
+            stopped = Interrupted(f"{raised}. To go on: {go_on}")
+            stopped.exit_code = 75 if run.stop.signal == signal.SIGTERM else 130
+            raise stopped from None
+        raise
+    finally:
+        run.loggers.end(error)
+
+
+def _place(config: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], Path]:
+    """A new directory for a new run; for ``resume=``, the old one with the config that it was started with."""
+    config = {key: value for key, value in config.items() if key != "resume"} | {"resume": config["resume"]}
+    runs = Path(config["outputs"]) / "runs"
+    if config["resume"] is None:
+        directory = _create(runs)
+        write_json(directory / "config.json", config)
+        return config, directory
+    named = str(config["resume"])
+    directory = next((place for place in (Path(named), runs / named) if (place / "config.json").is_file()), None)
+    if directory is None:
+        there = sorted(path.parent.name for path in runs.glob("*/config.json"))
+        raise CheckpointError(
+            f"there is no run '{named}' to go on with. There is: {', '.join(there[-5:]) or f'no run in {runs}'}"
+        )
+    before = read_json(directory / "config.json")
+    if [o for o in overrides if not o.lstrip("+").startswith("resume=")]:
+        differing = [key for key in before if key != "resume" and before[key] != config.get(key)]
+        if differing:
+            raise ConfigError(
+                f"resume={named}: {', '.join(differing)} differ from what the run was started with; "
+                f"go on with 'ldmkit run resume={named}', or start a new run without resume="
+            )
+    return before, directory
+
+
+def _create(runs: Path) -> Path:
+    """A directory that is new by construction, also for many starts in one second."""
+    while True:
+        directory = runs / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        try:
+            directory.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write to '{runs}': {error.strerror}; name a directory that can be written with outputs=DIRECTORY"
+            ) from error
+        return directory
+
+
+def versions(run: Run) -> dict[str, str]:
+    """What the run's numbers depend on beside its config."""
+    plugins = {plugin.distribution: plugin.version for plugin in registry().plugins if plugin.status == "ok"}
+    device = torch.cuda.get_device_name(run.compute.device) if run.compute.device.type == "cuda" else "cpu"
+    return {
+        **plugins,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": f"{device}, {torch.get_num_threads()} threads, {'bf16' if run.compute.bf16 else 'fp32'}",
+    }

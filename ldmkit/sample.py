@@ -1,0 +1,144 @@
+"""`ldmkit sample RUN "a prompt" ...`: pictures from a finished run."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import ldmkit.training.device as devices
+from ldmkit.artifacts.checkpoint import verify
+from ldmkit.build import find_checkpoint, load
+from ldmkit.diffusion.model import LatentDiffusion
+from ldmkit.errors import ConfigError, DataError, did_you_mean
+from ldmkit.pictures import save_grid, save_png
+from ldmkit.specs import DataSpec, FieldSpec
+from ldmkit.values import to_uint8
+
+
+def main(argv: Sequence[str]) -> None:
+    """Carry out `ldmkit sample` with the arguments behind the verb."""
+    asked = _parser().parse_args(argv)
+    compute = devices.choose(asked.device, asked.precision, asked.threads)
+    checkpoint = find_checkpoint(asked.run)
+    model = load(checkpoint, compute.device)
+    fields, rows = fields_for(model, asked.prompts, asked.field)
+    fields = {name: _repeat(value, asked.n) for name, value in fields.items()}
+    total = rows * asked.n
+    with compute.autocast():
+        images = to_uint8(
+            model.sample(fields, count=total, steps=asked.steps, seed=asked.seed, batch_size=asked.batch_size).cpu()
+        )
+    digest, steps = verify(checkpoint), asked.steps or model.sampler.steps
+    words = [prompt for prompt in asked.prompts or [", ".join(asked.field)] for _ in range(asked.n)]
+    for index, image in enumerate(images):
+        record = {
+            "prompt": words[index] if words else "",
+            "seed": asked.seed + index,
+            "steps": steps,
+            "sampler": type(model.sampler).__name__,
+            "checkpoint": digest,
+            "command": shlex.join(["ldmkit", "sample", *argv]),
+        }
+        print(save_png(image, asked.out / f"{index:05d}.png", record))
+    if total > 1:
+        print(save_grid(images, asked.out / "grid.png", columns=asked.n if rows > 1 and asked.n > 1 else None))
+
+
+def fields_for(
+    model: LatentDiffusion, prompts: Sequence[str], assignments: Sequence[str]
+) -> tuple[dict[str, Any], int]:
+    """Make the fields that ``model`` needs out of prompts and ``NAME=VALUE`` words, with the number of rows.
+
+    Prompts go to the one text field that the model reads. Raises ConfigError that names a field the model does not
+    know, or lacks, and what a label's values are.
+    """
+    needs, spec = model.conditioners.needs, model.data
+    texts = [name for name, kind in needs.items() if kind == "text"]
+    fields: dict[str, Any] = {}
+    if prompts and len(texts) != 1:
+        reads = ", ".join(sorted(needs)) or "nothing"
+        raise ConfigError(f"this model takes no single prompt: it is conditioned on {reads}; use --field NAME=VALUE")
+    rows = len(prompts) or 1
+    if prompts:
+        fields[texts[0]] = list(prompts)
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or name not in needs:
+            raise ConfigError(f"--field {assignment}: this model has no field '{name}'{did_you_mean(name, needs)}")
+        fields[name] = _repeat(_value(name, value, spec.fields[name], spec), rows)
+    if missing := sorted(set(needs) - set(fields)):
+        raise ConfigError(
+            f"this model is conditioned on {', '.join(sorted(needs))}; {', '.join(missing)} is missing. "
+            f"Give {' '.join('a prompt' if name in texts else f'--field {name}=VALUE' for name in missing)}"
+        )
+    return fields, rows
+
+
+def _value(name: str, text: str, field: FieldSpec, spec: DataSpec) -> Any:
+    """One row of a field from what was typed."""
+    if field.kind == "text":
+        return [text]
+    if field.kind == "label":
+        if text not in field.names and not (text.isdigit() and int(text) < len(field.names)):
+            raise ConfigError(f"--field {name}={text}: no such {name}{did_you_mean(text, field.names)}")
+        return torch.tensor([field.names.index(text) if text in field.names else int(text)])
+    if field.kind == "map":
+        return _read_map(Path(text), spec.size, len(field.names))
+    raise ConfigError(f"--field {name}: fields of kind {field.kind} cannot be given on the command line yet")
+
+
+def _read_map(path: Path, size: int, classes: int) -> Tensor:
+    import numpy as np
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            indices = np.asarray(picture.resize((size, size), Image.Resampling.NEAREST))
+    except (OSError, UnidentifiedImageError, ValueError) as error:
+        raise DataError(f"cannot read the map '{path}': {error}") from None
+    if indices.ndim != 2 or indices.max() >= classes:
+        raise DataError(f"the map '{path}' must be gray or palette with class indices 0 to {classes - 1}")
+    return torch.from_numpy(indices.astype("int64"))[None]
+
+
+def _repeat(values: Any, times: int) -> Any:
+    if isinstance(values, Tensor):
+        return values.repeat_interleave(times, dim=0)
+    return [value for value in values for _ in range(times)]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ldmkit sample", description="Draw pictures with the model of a finished run."
+    )
+    parser.add_argument("run", metavar="RUN", help="id under outputs/runs, run directory or checkpoint directory")
+    parser.add_argument("prompts", metavar="PROMPT", nargs="*", help="what to draw, for a model with a text field")
+    parser.add_argument(
+        "--field",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="any other field: a label by name, a map by file",
+    )
+    parser.add_argument("-n", type=_positive, default=1, help="pictures for each prompt (1)")
+    parser.add_argument("--steps", type=_positive, help="sampler steps (the run's own)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first picture; picture i has seed + i (0)")
+    parser.add_argument("--out", type=Path, default=Path("samples"), help="directory for the PNG files (samples)")
+    parser.add_argument("--batch-size", type=_positive, default=64, help="pictures drawn at once (64)")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    parser.add_argument("--threads", type=int, default=0)
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
+    return value

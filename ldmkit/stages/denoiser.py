@@ -1,0 +1,93 @@
+"""Denoiser: training it, with its conditioners, on the cached latents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ldmkit.artifacts.checkpoint import read_tensors, write_tensors
+from ldmkit.artifacts.random import RowRandom
+from ldmkit.artifacts.store import Artifact
+from ldmkit.diffusion.model import LatentDiffusion
+from ldmkit.protocols import DataSource
+from ldmkit.run import Run
+from ldmkit.stages.latents import Latents
+from ldmkit.stages.training import train
+from ldmkit.training.ema import EMA
+from ldmkit.values import Fields, Posterior, to_device
+
+STAGE = "denoiser"
+TRAINED = ("denoiser", "conditioners", "objective")
+
+
+class DenoiserTrainee:
+    """Draws a latent from the cached posterior, normalises it, and asks the objective for the loss."""
+
+    def __init__(self, model: LatentDiffusion, latents: Latents, data: DataSource, device: torch.device) -> None:
+        self.model, self.latents, self.data, self.device = model, latents, data, device
+        self.players: Mapping[str, nn.Module] = {
+            "denoiser": nn.ModuleDict({name: getattr(model, name) for name in TRAINED})
+        }
+        self.length = len(latents)
+
+    def read(self, indices: list[int]) -> tuple[Posterior, Fields]:
+        """Gather posteriors and the fields that the conditioners need."""
+        needed = self.model.conditioners.needs
+        fields = self.data.fields("train", indices) if needed else {}
+        return self.latents.posterior(indices, self.device), {name: fields[name] for name in needed}
+
+    def losses(
+        self, batch: tuple[Posterior, Fields], random: RowRandom, step: int
+    ) -> Iterator[tuple[str, Tensor, Mapping[str, Tensor]]]:
+        """The loss of one step: posterior => latents => z0 of unit variance => loss."""
+        posterior, fields = batch
+        z0 = self.latents.statistics.normalise(posterior.sample(random))
+        yield "denoiser", self.model.loss(z0, to_device(fields, self.device), random).mean(), {}
+
+
+def train_denoiser(
+    run: Run,
+    model: LatentDiffusion,
+    *,
+    fitted: Artifact,
+    cached: Artifact,
+    latents: Latents,
+    previews: Mapping[int, Callable[[], None]],
+) -> Artifact:
+    """Train the denoiser and the conditioners of ``model``, or take their weights from the store.
+
+    ``previews`` are called after the steps they are filed under, while the model computes with its averaged weights.
+    """
+    config = run.settings.train.denoiser
+    inputs: dict[str, Any] = {
+        **{group: run.identity(group) for group in ("cond", "denoiser", "objective")},
+        "fitted": fitted.digest,
+        "latents": cached.digest,
+        "train": asdict(config),
+        "seed": run.seed,
+        "bf16": run.compute.bf16,
+    }
+
+    def preview(make_pictures: Callable[[], None]) -> Callable[[EMA], None]:
+        def with_averages(ema: EMA) -> None:
+            with ema.applied():
+                make_pictures()
+
+        return with_averages
+
+    def make(directory: Path) -> None:
+        trainee = DenoiserTrainee(model, latents, run.data, run.compute.device)
+        train(run, trainee, config, STAGE, {step: preview(call) for step, call in previews.items()})
+        for name in TRAINED:
+            write_tensors(directory / f"{name}.safetensors", getattr(model, name).state_dict())
+
+    artifact = run.stage(STAGE, inputs, make, steps=config.steps)
+    for name in TRAINED:
+        getattr(model, name).load_state_dict(read_tensors(artifact.path / f"{name}.safetensors"))
+    model.to(run.compute.device).eval()
+    return artifact

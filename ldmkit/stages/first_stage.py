@@ -1,0 +1,65 @@
+"""First stage: training the autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from ldmkit.artifacts.checkpoint import read_tensors, write_tensors
+from ldmkit.artifacts.random import RowRandom
+from ldmkit.artifacts.store import Artifact
+from ldmkit.build import build_loss
+from ldmkit.diffusion.model import LatentDiffusion
+from ldmkit.protocols import DataSource, FirstStage, FirstStageLoss
+from ldmkit.run import Run
+from ldmkit.stages.training import train
+from ldmkit.values import Batch, to_pixels
+
+STAGE = "first-stage"
+WEIGHTS = "first_stage.safetensors"
+
+
+class FirstStageTrainee:
+    """Encodes, samples the posterior, decodes, and lets the loss judge."""
+
+    def __init__(self, first_stage: FirstStage, loss: FirstStageLoss, data: DataSource) -> None:
+        self.first_stage, self.loss, self.data = first_stage, loss, data
+        self.players: Mapping[str, nn.Module] = {"first_stage": nn.ModuleDict({"model": first_stage, "loss": loss})}
+        self.length = data.length("train")
+
+    def read(self, indices: list[int]) -> Batch:
+        """Read images."""
+        return self.data.read("train", indices)
+
+    def losses(self, batch: Batch, random: RowRandom, step: int) -> Iterator[tuple[str, Tensor, Mapping[str, Tensor]]]:
+        """The loss of one step: uint8 => pixels => posterior => latents => pixels."""
+        device = next(self.first_stage.parameters()).device
+        images = to_pixels(batch.images.to(device))
+        posterior = self.first_stage.encode(images)
+        reconstructions = self.first_stage.decode(posterior.sample(random))
+        loss, parts = self.loss(images, reconstructions, posterior, step)
+        yield "first_stage", loss, parts
+
+
+def train_first_stage(run: Run, model: LatentDiffusion) -> Artifact:
+    """Train the first stage of ``model``, or take its weights from the store; afterwards it is in eval mode, frozen."""
+    config = run.settings.train.first_stage
+    trainable = any(True for _ in model.first_stage.parameters())
+    inputs = {"model": run.identity("model"), "data": run.data.digest(), "seed": run.seed}
+    if trainable:
+        inputs |= {"loss": run.identity("loss"), "train": asdict(config), "bf16": run.compute.bf16}
+
+    def make(directory: Path) -> None:
+        if trainable:
+            loss = build_loss(run.config, model)
+            run.loggers.on_metrics(section="loss", metrics=loss.constants())
+            train(run, FirstStageTrainee(model.first_stage, loss, run.data), config, STAGE)
+        write_tensors(directory / WEIGHTS, model.first_stage.state_dict())
+
+    artifact = run.stage(STAGE, inputs, make, steps=config.steps if trainable else 0)
+    model.first_stage.load_state_dict(read_tensors(artifact.path / WEIGHTS))
+    model.first_stage.to(run.compute.device).eval().requires_grad_(False)
+    return artifact

@@ -1,0 +1,35 @@
+"""The training loop inside a run: its checkpoints, its loggers, its request to stop."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ldmkit.registry.config import TrainConfig
+from ldmkit.run import Run
+from ldmkit.training.ema import EMA
+from ldmkit.training.loop import Listeners, Loop, Trainee
+
+
+def train(
+    run: Run,
+    trainee: Trainee,
+    config: TrainConfig,
+    stage: str,
+    previews: Mapping[int, Callable[[EMA], None]] | None = None,
+) -> None:
+    """Train ``trainee`` to the end and leave it with its averaged weights; go on from the run's checkpoints, if any."""
+
+    def on_checkpoint(step: int, path: Path) -> None:
+        run.loggers.on_checkpoint(stage=stage, step=step, path=path)
+
+    def on_step(step: int, metrics: dict[str, float]) -> None:
+        run.loggers.on_step(stage=stage, step=step, metrics=metrics)
+
+    for module in trainee.players.values():
+        module.to(run.compute.device)
+    loop = Loop(trainee, config, stage=stage, seed=run.seed, compute=run.compute, directory=run.checkpoints(stage))
+    ema = loop.run(Listeners(on_step, on_checkpoint, run.stop.asked, previews or {}))
+    ema.store_in(ema.module)
+    shutil.rmtree(run.checkpoints(stage), ignore_errors=True)

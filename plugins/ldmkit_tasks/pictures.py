@@ -1,0 +1,83 @@
+"""The pictures of a run: early grids, and the final samples with what they were made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ldmkit.diffusion.model import LatentDiffusion
+from ldmkit.pictures import save_grid, save_png
+from ldmkit.run import Run
+from ldmkit.specs import DataSpec
+from ldmkit.values import Fields, to_uint8
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample on disk: what it was asked to be, and whether it is, by aspect (None where the data cannot tell)."""
+
+    path: Path
+    prompt: str
+    seed: int
+    verdict: Mapping[str, bool] | None
+
+
+def captions(fields: Fields, spec: DataSpec) -> list[str]:
+    """Say for each row what it was conditioned on, as far as words can: its texts and the names of its labels."""
+    said: list[Any] = []
+    for name, field in spec.fields.items():
+        if name in fields and field.kind == "text":
+            said.append(fields[name])
+        elif name in fields and field.kind == "label":
+            said.append([field.names[int(value)] for value in fields[name]])
+    return [", ".join(row) for row in zip(*said[:1], strict=True)]
+
+
+def sample(run: Run, model: LatentDiffusion, count: int) -> tuple[Fields, Tensor]:
+    """Sample ``count`` held-out prompts with seeds run.seed, run.seed + 1, ...: their fields, and uint8 (B, C, H, W)."""
+    offered = run.data.prompts(count)
+    fields = {name: offered[name] for name in {*model.conditioners.needs, *_words(run.data.spec)} if name in offered}
+    asked = {name: fields[name] for name in model.conditioners.needs}
+    with run.compute.autocast():
+        pixels = model.sample(asked, count=count, seed=run.seed, batch_size=run.settings.samples.batch_size)
+    return fields, to_uint8(pixels.cpu())
+
+
+def draw_grid(run: Run, model: LatentDiffusion, stage: str, step: int) -> None:
+    """Sample a small grid and save it as ``samples/preview-<step>.png``."""
+    fields, images = sample(run, model, run.settings.samples.grid)
+    save_grid(images, run.directory / "samples" / f"preview-{step:08d}.png")
+    run.loggers.on_sample(stage=stage, step=step, images=images, captions=captions(fields, run.data.spec))
+
+
+def save_samples(run: Run, fields: Fields, images: Tensor, digest: str) -> list[Sample]:
+    """Write each sample as a PNG that says how it was made, and the grid of the first ones."""
+    directory = run.directory / "samples"
+    prompts = captions(fields, run.data.spec) or [""] * len(images)
+    verdict = run.data.verify(images, fields)
+    written = []
+    for index, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
+        record = {
+            "prompt": prompt,
+            "seed": run.seed + index,
+            "sampler": run.config["sampler"]["name"],
+            "steps": run.config["sampler"]["steps"],
+            "guidance": run.config["guidance"].get("scale", run.config["guidance"]["name"]),
+            "checkpoint": digest,
+            "command": run.command,
+        }
+        path = save_png(image, directory / f"{index:05d}.png", record)
+        obeys = None if verdict is None else {aspect: bool(right[index]) for aspect, right in verdict.items()}
+        written.append(Sample(path, prompt, run.seed + index, obeys))
+    shown = images[: run.settings.samples.grid]
+    save_grid(shown, directory / "grid.png")
+    run.loggers.on_sample(stage="samples", step=0, images=shown, captions=prompts[: len(shown)])
+    return written
+
+
+def _words(spec: DataSpec) -> list[str]:
+    return [name for name, field in spec.fields.items() if field.kind in {"text", "label"}]

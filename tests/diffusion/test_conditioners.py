@@ -1,0 +1,103 @@
+"""Several conditioners as one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ldmkit.artifacts.random import RowRandom
+from ldmkit.diffusion.conditioners import Conditioners, check_conditioning
+from ldmkit.errors import ConfigError
+from ldmkit.protocols import Conditioner
+from ldmkit.specs import CondSpec
+from ldmkit.values import Conditioning, Fields
+
+
+class Numbers(Conditioner):
+    """Says its field's number in each form of its spec; says 0 when null."""
+
+    def __init__(self, field: str, spec: CondSpec, dropout: float = 0.0, masked: bool = False) -> None:
+        super().__init__()
+        self.needs, self.spec, self.dropout, self.masked = {field: "scalar"}, spec, dropout, masked
+        self.gain = nn.Parameter(torch.ones(()))
+        self.field = field
+
+    def forward(self, fields: Fields, latent_size: tuple[int, int]) -> Conditioning:
+        return self._say(fields[self.field] * self.gain, latent_size)
+
+    def null(self, batch: int, latent_size: tuple[int, int]) -> Conditioning:
+        return self._say(torch.zeros(batch), latent_size)
+
+    def _say(self, value: Tensor, latent_size: tuple[int, int]) -> Conditioning:
+        b, spec = len(value), self.spec
+        return Conditioning(
+            tokens=value.view(b, 1, 1).expand(b, 2, spec.tokens) if spec.tokens else None,
+            mask=torch.tensor([[True, False]]).expand(b, 2) if spec.tokens and self.masked else None,
+            vector=value.view(b, 1).expand(b, spec.vector) if spec.vector else None,
+            map=value.view(b, 1, 1, 1).expand(b, spec.map, *latent_size) if spec.map else None,
+        )
+
+
+def test_forms_are_joined_each_in_its_own_way() -> None:
+    joined = Conditioners(
+        {
+            "a": Numbers("x", CondSpec(tokens=8, vector=3), masked=True),
+            "b": Numbers("y", CondSpec(tokens=4, map=2)),
+            "c": Numbers("x", CondSpec(vector=1, map=1)),
+        }
+    )
+    assert joined.spec == CondSpec(tokens=8, vector=4, map=3)
+    assert joined.needs == {"x": "scalar", "y": "scalar"}
+    got = joined({"x": torch.tensor([1.0, 2.0]), "y": torch.tensor([3.0, 4.0])}, (5, 6))
+    assert got.tokens is not None
+    assert got.tokens.shape == (2, 4, 8)
+    assert torch.equal(got.tokens[:, :2], torch.tensor([1.0, 2.0]).view(2, 1, 1).expand(2, 2, 8))
+    torch.testing.assert_close(got.tokens[:, 2], joined.projections["b"](torch.tensor([[3.0] * 4, [4.0] * 4])))
+    assert got.mask.tolist() == [[True, False, True, True]] * 2  # type: ignore[union-attr]
+    assert got.vector.tolist() == [[1, 1, 1, 1], [2, 2, 2, 2]]  # type: ignore[union-attr]
+    assert got.map[:, :, 0, 0].tolist() == [[3, 3, 1], [4, 4, 2]]  # type: ignore[union-attr, index]
+    check_conditioning(got, joined.spec, "cond")
+
+
+def test_no_conditioner_is_no_conditioning() -> None:
+    joined = Conditioners({})
+    assert joined.spec.forms == frozenset()
+    assert joined({}, (4, 4)) == joined.null(3, (4, 4)) == Conditioning()
+
+
+def test_each_conditioner_is_dropped_by_its_own_rate_row_by_row() -> None:
+    rows = 4000
+    joined = Conditioners(
+        {
+            "often": Numbers("x", CondSpec(vector=1), dropout=0.3),
+            "never": Numbers("x", CondSpec(vector=1)),
+            "seldom": Numbers("x", CondSpec(vector=1), dropout=0.1),
+        }
+    )
+    random = RowRandom.of(0, "test", 0, range(rows))
+    vector = joined.with_dropout({"x": torch.ones(rows)}, (1, 1), random).vector
+    assert vector is not None
+    shares = (vector == 0).double().mean(0)
+    error = 4 * (torch.tensor([0.3, 0.0, 0.1]) * torch.tensor([0.7, 1.0, 0.9]) / rows).sqrt()
+    assert ((shares - torch.tensor([0.3, 0.0, 0.1])).abs() <= error).all()
+    both = ((vector[:, 0] == 0) & (vector[:, 2] == 0)).double().mean()
+    assert abs(both - 0.03) < 4 * (0.03 * 0.97 / rows) ** 0.5  # independent of one another
+    assert torch.equal(vector, joined.with_dropout({"x": torch.ones(rows)}, (1, 1), random).vector)
+
+
+def test_a_missing_field_is_named_with_what_was_given() -> None:
+    joined = Conditioners({"a": Numbers("x", CondSpec(vector=1))})
+    with pytest.raises(ConfigError, match="conditioned on x, but x is missing; given were: caption"):
+        joined({"caption": ["hello"]}, (1, 1))
+
+
+def test_a_conditioner_that_breaks_its_word_is_found() -> None:
+    with pytest.raises(ConfigError, match=r"cond\.a yields .*vector=2.* but declares .*vector=3"):
+        check_conditioning(Conditioning(vector=torch.zeros(1, 2)), CondSpec(vector=3), "cond.a")
+
+
+def test_gradients_reach_every_part_and_every_projection() -> None:
+    joined = Conditioners({"a": Numbers("x", CondSpec(tokens=8)), "b": Numbers("x", CondSpec(tokens=4))})
+    joined({"x": torch.ones(2)}, (1, 1)).tokens.sum().backward()  # type: ignore[union-attr]
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in joined.parameters())

@@ -1,0 +1,215 @@
+"""The training loop: it learns, it resumes exactly, and it stops when asked."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ldmkit.artifacts.random import RowRandom
+from ldmkit.errors import CheckpointError, Interrupted, NumericError
+from ldmkit.registry.config import TrainConfig
+from ldmkit.training.device import Compute
+from ldmkit.training.loop import Listeners, Loop
+
+CPU = Compute(torch.device("cpu"), bf16=False)
+CONFIG = TrainConfig(
+    steps=24,
+    batch_size=4,
+    optimizer="muon",
+    lr=1e-2,
+    muon_lr=1e-2,
+    betas=(0.9, 0.99),
+    weight_decay=0.01,
+    warmup=3,
+    schedule="cosine",
+    clip=1.0,
+    ema_decay=0.9,
+    checkpoint_every=5,
+    log_every=1,
+)
+
+
+class Denoise(nn.Module):
+    """Learns to recover a point of a circle from a noisy one; dropout makes it depend on torch's own generator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.net = nn.Sequential(nn.Linear(2, 16), nn.GELU(), nn.Dropout(0.1), nn.Linear(16, 2))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.net(z)
+
+
+class Points:
+    """Trains :class:`Denoise`, and an adversary that must see the network after its update."""
+
+    length = 10
+
+    def __init__(self, *, adversary: bool = True, poison: int | None = None) -> None:
+        self.network = Denoise()
+        self.players: Mapping[str, nn.Module] = {"network": self.network}
+        if adversary:
+            self.players = {**self.players, "adversary": nn.Linear(2, 1)}
+            nn.init.constant_(self.players["adversary"].weight, 0.1)
+            nn.init.zeros_(self.players["adversary"].bias)
+        self.poison = poison
+        self.seen: list[list[int]] = []
+
+    def read(self, indices: list[int]) -> Tensor:
+        angles = torch.tensor(indices) * 2 * torch.pi / self.length
+        return torch.stack([angles.cos(), angles.sin()], 1)
+
+    def losses(self, batch: Tensor, random: RowRandom, step: int) -> Iterator[tuple[str, Tensor, Mapping[str, Tensor]]]:
+        self.seen.append([int(key[-1]) for key in random.keys])
+        noisy = batch + 0.1 * random.normal("noise", (2,))
+        before = self.network.net[0].weight.detach().clone()
+        loss = (self.network(noisy) - batch).square().mean()
+        if step == self.poison:
+            loss = loss * float("nan")
+        yield "network", loss, {"noise": noisy.std()}
+        assert step == self.poison or not torch.equal(before, self.network.net[0].weight)
+        if "adversary" in self.players:
+            yield "adversary", self.players["adversary"](self.network(noisy).detach()).square().mean(), {}
+
+
+def run(directory: Path, trainee: Points | None = None, config: TrainConfig = CONFIG, **listeners: object) -> Points:
+    trainee = trainee or Points()
+    loop = Loop(trainee, config, stage="toy", seed=3, compute=CPU, directory=directory)
+    loop.run(Listeners(**listeners)).store_in(loop.ema.module)  # type: ignore[arg-type]
+    return trainee
+
+
+def state(trainee: Points) -> dict[str, Tensor]:
+    return {f"{name}.{key}": value for name, m in trainee.players.items() for key, value in m.state_dict().items()}
+
+
+def assert_equal(one: Points, other: Points) -> None:
+    for (name, a), b in zip(state(one).items(), state(other).values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_the_loss_falls(tmp_path: Path) -> None:
+    losses: list[float] = []
+    run(tmp_path, config=replace(CONFIG, steps=200), on_step=lambda step, metrics: losses.append(metrics["loss"]))
+    assert sum(losses[-20:]) < 0.3 * sum(losses[:20])
+
+
+def test_a_step_reports_its_loss_its_parts_and_its_counts(tmp_path: Path) -> None:
+    reports: dict[int, dict[str, float]] = {}
+    run(tmp_path, on_step=reports.__setitem__)
+    assert sorted(reports) == list(range(1, 25))
+    assert reports[24].keys() == {"loss", "noise", "adversary_loss", "lr", "images", "seconds"}
+    assert reports[24]["images"] == 24 * 4
+    assert reports[3]["lr"] == pytest.approx(1e-2, rel=0.05)
+    assert reports[1]["lr"] == pytest.approx(1e-2 / 3)
+
+
+def test_every_epoch_shows_every_example_once(tmp_path: Path) -> None:
+    trainee = run(tmp_path)
+    flat = [index for batch in trainee.seen for index in batch]
+    epochs = [flat[start : start + 10] for start in range(0, 90, 10)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == len(epochs)
+
+
+@pytest.mark.parametrize("stop_at", [1, 5, 7, 23])
+def test_stopping_and_going_on_gives_bit_for_bit_the_uninterrupted_result(tmp_path: Path, stop_at: int) -> None:
+    whole = run(tmp_path / "whole")
+    done: list[int] = []
+    with pytest.raises(Interrupted, match=f"after step {stop_at} of 24"):
+        run(tmp_path / "cut", on_step=lambda step, metrics: done.append(step), stop_asked=lambda: done[-1] == stop_at)
+    rest: list[int] = []
+    again = run(tmp_path / "cut", on_step=lambda step, metrics: rest.append(step))
+    assert rest == list(range(stop_at + 1, 25))
+    assert_equal(whole, again)
+
+
+def test_a_killed_process_loses_at_most_one_interval_and_nothing_else(tmp_path: Path) -> None:
+    script = textwrap.dedent(
+        """
+        import os, signal, sys
+        sys.path.insert(0, sys.argv[1])
+        from test_loop import Path, run
+        run(Path(sys.argv[2]), on_step=lambda step, _: step == int(sys.argv[3]) and os.kill(os.getpid(), signal.SIGKILL))
+        """
+    )
+    for kill_at in ("8", "14"):
+        arguments = [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path / "cut"), kill_at]
+        killed = subprocess.run(arguments, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+        assert killed.returncode == -signal.SIGKILL
+    rest: list[int] = []
+    again = run(tmp_path / "cut", on_step=lambda step, metrics: rest.append(step))
+    assert rest[0] == 11
+    assert_equal(run(tmp_path / "whole"), again)
+
+
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    done: list[int] = []
+    with pytest.raises(Interrupted):
+        run(tmp_path / "cut", on_step=lambda step, metrics: done.append(step), stop_asked=lambda: done[-1] == 12)
+    file = tmp_path / "cut" / "step-00000012" / "network.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    rest: list[int] = []
+    again = run(tmp_path / "cut", on_step=lambda step, metrics: rest.append(step))
+    assert rest[0] == 11
+    assert "network.safetensors" in caplog.text
+    assert_equal(run(tmp_path / "whole"), again)
+
+
+def test_checkpoints_of_another_network_are_refused(tmp_path: Path) -> None:
+    done: list[int] = []
+    with pytest.raises(Interrupted):
+        run(tmp_path, on_step=lambda step, metrics: done.append(step), stop_asked=lambda: done[-1] == 6)
+    other = Points()
+    other.network.net[0] = nn.Linear(2, 8)
+    with pytest.raises(CheckpointError, match="not a checkpoint of these networks"):
+        run(tmp_path, other)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_updates_nothing(tmp_path: Path) -> None:
+    trainee = Points(adversary=False, poison=6)
+    before: list[dict[str, Tensor]] = []
+    with pytest.raises(NumericError, match=r"loss of network is nan .* at step 7 of stage toy"):
+        run(tmp_path, trainee, on_step=lambda step, m: before.append({k: v.clone() for k, v in state(trainee).items()}))
+    assert all(torch.equal(value, before[-1][name]) for name, value in state(trainee).items())
+
+
+def test_the_averages_follow_the_recurrence(tmp_path: Path) -> None:
+    trainee, weights = Points(adversary=False), []
+    loop = Loop(trainee, CONFIG, stage="toy", seed=3, compute=CPU, directory=tmp_path)
+    expected = trainee.network.net[0].weight.detach().clone()
+    loop.run(Listeners(on_step=lambda step, m: weights.append(trainee.network.net[0].weight.detach().clone())))
+    for n, weight in enumerate(weights, start=1):
+        decay = min(0.9, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * weight
+    torch.testing.assert_close(loop.ema.averages["net.0.weight"], expected)
+
+
+def test_a_preview_sees_the_averages_and_leaves_the_weights_alone(tmp_path: Path) -> None:
+    trainee, seen = Points(), []
+
+    def preview(ema: object) -> None:
+        kept = {name: value.clone() for name, value in trainee.network.state_dict().items()}
+        with ema.applied():  # type: ignore[attr-defined]
+            seen.append(not torch.equal(trainee.network.net[0].weight, kept["net.0.weight"]))
+            seen.append(not trainee.network.training)
+        seen.append(trainee.network.training)
+        seen.append(all(torch.equal(v, kept[k]) for k, v in trainee.network.state_dict().items()))
+
+    run(tmp_path / "with", trainee, previews={4: preview})
+    assert seen == [True] * 4
+    assert_equal(trainee, run(tmp_path / "without"))
