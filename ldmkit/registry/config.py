@@ -6,7 +6,7 @@ The keys stand in the same order, with their meaning and units, in ``conf/config
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +48,8 @@ class SamplesConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """The top level of a run's config without its parts. ``scale`` holds the numbers that option files read."""
+    """The top level of a run's config without its parts and without ``scale``, whose numbers option files read."""
 
-    scale: dict[str, Any]
     seed: int
     device: str
     precision: Literal["auto", "fp32", "bf16"]

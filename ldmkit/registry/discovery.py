@@ -81,7 +81,7 @@ class Registry:
             names = {part.name for part, _ in self.components(kind)}
             raise ConfigError(f"no plugin provides {kind} '{name}'{did_you_mean(name, names)}{self.absent()}")
         if len(found) > 1:
-            raise ConfigError(f"{kind} '{name}' {_way_out([plugin for _, plugin in found])}")
+            raise ConfigError(provided_twice(f"{kind} '{name}'", [plugin for _, plugin in found]))
         return found[0]
 
     def part(self, kind: str, name: str) -> type[Any]:
@@ -129,11 +129,9 @@ class Registry:
             parts[component.kind, component.name].append(plugin)
         for group, option, plugin in self.options():
             files[group, option].append(plugin)
-        lines = [f"{kind} '{name}' {_way_out(found)}" for (kind, name), found in sorted(parts.items()) if len(found) > 1]
-        for (group, option), found in sorted(files.items()):
-            if len(found) > 1:
-                lines.append(f"the option file {group}/{option}.yaml {_way_out(found)}")
-        return lines
+        named = {f"{kind} '{name}'": found for (kind, name), found in sorted(parts.items())}
+        named |= {f"the option file {group}/{option}.yaml": found for (group, option), found in sorted(files.items())}
+        return [provided_twice(what, found) for what, found in named.items() if len(found) > 1]
 
     def absent(self) -> str:
         """Return what to say behind 'not found': the plugins that failed to load or are disabled, or nothing."""
@@ -150,7 +148,7 @@ def registry() -> Registry:
 
 
 def discover() -> Registry:
-    """Load every installed plugin afresh. Plugins are sorted by distribution and name, so no order depends on chance."""
+    """Load every installed plugin afresh, sorted by distribution and name: no order depends on chance."""
     disabled = {name.strip() for name in os.environ.get("LDMKIT_DISABLE", "").split(",")} - {""}
     entries = sorted(importlib.metadata.entry_points(group=GROUP), key=lambda entry: (_distribution(entry), entry.name))
     return Registry(tuple(_load(entry, disabled) for entry in entries))
@@ -225,13 +223,14 @@ def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _way_out(plugins: list[Plugin]) -> str:
+def provided_twice(what: str, plugins: list[Plugin]) -> str:
+    """Say that several ``plugins`` provide ``what``, and how to leave one of them out."""
     labels = " and ".join(f"{plugin.label} {plugin.version}" for plugin in plugins)
     ways = " or ".join(f"LDMKIT_DISABLE={name}" for name in _names_to_disable(plugins))
-    return f"is provided by more than one package: {labels}; leave one out with {ways}"
+    return f"{what} is provided by more than one package: {labels}; leave one out with {ways}"
 
 
 def _names_to_disable(plugins: list[Plugin]) -> list[str]:
-    """The shortest name that tells each plugin from the others: its own, or its distribution's."""
+    """What tells the plugins apart: their own names, or those of their distributions."""
     names = [plugin.name for plugin in plugins]
     return names if len(set(names)) == len(names) else [plugin.distribution for plugin in plugins]

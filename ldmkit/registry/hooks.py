@@ -38,7 +38,7 @@ class RunSpec:
 
     @hookspec
     def on_stage(self, stage: str, steps: int, reused: bool) -> None:
-        """A stage begins; ``steps`` is its length, 0 where it has no steps; ``reused`` when the store has its result."""
+        """A stage begins, of ``steps`` steps, or 0 where it has none; ``reused`` when the store has its result."""
 
     @hookspec
     def on_step(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:

@@ -2,10 +2,11 @@
 
     typed(TextConditioner.Config, {"name": "text", "width": 64, ...}, "cond.text") -> TextConditioner.Config(...)
 
-A part's ``Config`` has no defaults, so every key must be there and no other may be. Fields may be bool, int, float, str,
-None, Any, Path, Literal, a union of these, list, tuple, dict, and further dataclasses, nested at will. Every mistake is
-one ConfigError that names the key, what it holds, and what it should hold. Nothing here runs what it is given: strings
-with ``${`` are refused, so an interpolation in somebody's checkpoint is never looked up. Imports neither torch nor hydra.
+A part's ``Config`` has no defaults, so every key must be there and no other may be. Fields may be bool, int, float,
+str, None, Any, Path, Literal, a union of these, list, tuple, dict, and further dataclasses, nested at will. Every
+mistake is one ConfigError that names the key, what it holds, and what it should hold. Nothing here runs what it is
+given: strings with ``${`` are refused, so an interpolation in somebody's checkpoint is never looked up. Imports neither
+torch nor hydra.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ def typed(config_class: type[Config], node: Any, where: str) -> Config:
 
 def _instance(config_class: type[Config], node: Any, where: str, label: str | None = None) -> Config:
     """``label`` is what to call the whole of a part, ``cond 'text'``; a nested dataclass is called by its path."""
-    label = label or where
+    label = label or where or "the config"
+    fields = field_types(config_class)  # type: ignore[arg-type] # mypy does not see that a class is hashable
     if not isinstance(node, Mapping):
-        raise ConfigError(f"{where}: {_shown(node)} is not a mapping with the keys {', '.join(field_types(config_class))}")
-    fields = field_types(config_class)
+        raise ConfigError(f"{label}: {_shown(node)} is not a mapping with the keys {', '.join(fields)}")
     for key in node:
         if key not in fields:
             raise ConfigError(f"{label} has no key '{key}'{did_you_mean(str(key), fields)}")
@@ -60,9 +61,9 @@ def field_types(config_class: type[Any]) -> dict[str, Any]:
     try:
         hints = typing.get_type_hints(config_class, localns=_scope(config_class))
     except NameError as error:
+        full_name = f"{config_class.__module__}.{config_class.__qualname__}"
         raise LdmkitError(
-            f"a type of {config_class.__module__}.{config_class.__qualname__} cannot be read: {error}; import it outside "
-            "of TYPE_CHECKING"
+            f"a type of {full_name} cannot be read: {error}; import it outside of TYPE_CHECKING"
         ) from error
     return {field.name: hints[field.name] for field in dataclasses.fields(config_class) if field.init}
 
@@ -172,7 +173,7 @@ def _mapping(kind: Any, value: Any, where: str) -> dict[Any, Any]:
     }
 
 
-def type_text(kind: Any) -> str:
+def type_text(kind: Any) -> str:  # noqa: PLR0911 - one return for each form
     """Return how a message names a type: ``an int``, ``a list of int``, ``an int or null``."""
     names = {bool: "true or false", int: "an int", float: "a float", str: "a string", Path: "a path"}
     if kind in (None, type(None)):
