@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -52,6 +53,10 @@ class L1KL(FirstStageLoss):
         """The ``kl_weight`` that means the same in the other reduction."""
         mean_per_sum = self.latent_numel / self.image_numel
         return self.config.kl_weight * (mean_per_sum if self.config.reduction == "sum" else 1 / mean_per_sum)
+
+    def constants(self) -> Mapping[str, float]:
+        """The weight in the other reduction, for the log."""
+        return {"equivalent_kl_weight": self.equivalent_kl_weight}
 
     def forward(
         self, images: Tensor, reconstructions: Tensor, posterior: Posterior, step: int

@@ -51,6 +51,7 @@ def test_the_equivalent_weight_gives_the_same_loss_up_to_a_factor(example, reduc
 def test_the_papers_weight_has_its_known_equivalent(latent: int, weight: float) -> None:
     sums = build(reduction="sum", kl_weight=1e-6, image_numel=3 * 256 * 256, latent_numel=latent)
     assert sums.equivalent_kl_weight == pytest.approx(weight)
+    assert sums.constants() == {"equivalent_kl_weight": sums.equivalent_kl_weight}
     means = build(reduction="mean", kl_weight=weight, image_numel=3 * 256 * 256, latent_numel=latent)
     assert means.equivalent_kl_weight == pytest.approx(1e-6)
 
