@@ -42,19 +42,12 @@ from ldmkit.errors import ConfigError, LdmkitError, did_you_mean
 from ldmkit.registry import overrides as checks
 from ldmkit.registry.components import KINDS, MULTIPLE
 from ldmkit.registry.config import RunConfig
-from ldmkit.registry.discovery import provided_twice, registry
+from ldmkit.registry.discovery import kernel_conf, provided_twice, registry
 from ldmkit.registry.schema import typed
 
 VERSION_BASE = "1.3"
 CONFIG_NAME = "config"
 _KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
-_HERE = Path(__file__).resolve().parents[1]
-
-
-def kernel_conf() -> Path:
-    """Return the directory of ``config.yaml``: inside the package in a wheel, beside it in a checkout."""
-    inside, beside = _HERE / "conf", _HERE.parent / "conf"
-    return inside if inside.is_dir() else beside
 
 
 class PluginConfigs(SearchPathPlugin):

@@ -34,6 +34,7 @@ from ldmkit.registry.components import KINDS, Component
 from ldmkit.registry.hooks import API_VERSION, PluginSpec
 
 GROUP = "ldmkit"
+_HERE = Path(__file__).resolve().parents[1]
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -139,6 +140,12 @@ class Registry:
         disabled = [plugin.label for plugin in self.plugins if plugin.status == "disabled"]
         text = f". Failed to load, see 'ldmkit plugins': {', '.join(failed)}" if failed else ""
         return text + (f". Disabled by LDMKIT_DISABLE: {', '.join(disabled)}" if disabled else "")
+
+
+def kernel_conf() -> Path:
+    """Return the directory of ``config.yaml``: inside the package in a wheel, beside it in a checkout."""
+    inside, beside = _HERE / "conf", _HERE.parent / "conf"
+    return inside if inside.is_dir() else beside
 
 
 @cache

@@ -254,8 +254,8 @@ def _value(node: DictConfig | ListConfig, key: Any) -> Any:
 
 
 def _read_from(node: Any, step: str) -> str | None:
-    """``scale.samples.previews`` where the key ``step`` is ``${scale.samples.previews}``: nothing below it can be set."""
-    inner = node._get_node(step) if isinstance(node, DictConfig) else None
+    """``scale.x`` where ``node`` has ``${scale.x}`` at ``step``: nothing below such a key can be set."""
+    inner = node._get_node(step, validate_access=False) if isinstance(node, DictConfig) else None
     if inner is None or not inner._is_interpolation():
         return None
     simple = re.fullmatch(r"\$\{([\w.]+)\}", str(inner._value()))

@@ -1,0 +1,93 @@
+"""The command line: ``ldmkit VERB ...``. Each verb imports its own module when it is asked for, and no other.
+
+``--help`` and ``plugins`` so import neither torch nor hydra. An error that the user can mend is one line on stderr; its
+exit code says of which sort it is (see :mod:`ldmkit.errors`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from ldmkit.errors import ConfigError, did_you_mean
+from ldmkit.exits import DEBUG, report
+
+VERBS = {
+    "run": ("ldmkit.launch:main", "train, sample and measure: run model=kl-f8 cond=text; -m sweeps; run --help"),
+    "sample": ("ldmkit.sample:main", 'pictures from a finished run: sample RUN "a prompt"'),
+    "ls": ("ldmkit.listing:ls", "the options of every group, or of one: ls, ls cond"),
+    "show": ("ldmkit.listing:show", "one option: its keys, what they mean, and where it comes from: show cond text"),
+    "plugins": ("ldmkit.listing:plugins", "the installed plugins, and what is wrong with them"),
+}
+"""Each verb with the function that carries it out, which takes the arguments behind it, and a line of help."""
+
+_HELP = f"""usage: ldmkit VERB ...
+
+A framework for latent diffusion in which every part is a plugin.
+
+{chr(10).join(f"  {verb:9}{text}" for verb, (_, text) in VERBS.items())}
+
+  --help, --version
+  --debug             tracebacks for all errors, also by LDMKIT_DEBUG=1
+  LDMKIT_DISABLE=a,b  leaves plugins out, by their name or their distribution's
+  completion          eval "$(ldmkit run -sc install=bash)"
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry out one command line; return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if "--debug" in words:
+        words.remove("--debug")
+        os.environ[DEBUG] = "1"
+    try:
+        code = _dispatch(words)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader has gone, as with `| head`; nothing may be written at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        print("ldmkit: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        return report(error)
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_HELP, end="")
+        return 0
+    verb, *rest = words
+    if verb in ("-V", "--version"):
+        from importlib.metadata import version
+
+        print(f"ldmkit {version('ldmkit')}")
+        return 0
+    if verb in ("-sc", "--shell-completion"):  # the shell calls the program, not the verb
+        return _complete(rest)
+    if verb not in VERBS:
+        hint = "; 'ldmkit run' takes it" if "=" in verb else did_you_mean(verb, VERBS)
+        raise ConfigError(f"there is no verb '{verb}'{hint}")
+    return _function(VERBS[verb][0])(rest) or 0
+
+
+def _function(target: str) -> Callable[[Sequence[str]], int | None]:
+    module, _, name = target.partition(":")
+    found: Callable[[Sequence[str]], int | None] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _complete(rest: list[str]) -> int:
+    """Answer the shell: Hydra completes what comes behind ``run``, we complete verbs and kinds."""
+    from ldmkit.registry.components import KINDS
+
+    program, *words = os.environ.get("COMP_LINE", "").split(" ")
+    if words[:1] == ["run"] and len(words) > 1:
+        os.environ["COMP_LINE"] = " ".join([program, *words[1:]])
+        return _function(VERBS["run"][0])(["-sc", *rest]) or 0
+    choices = KINDS if words[:1] in (["ls"], ["show"]) and len(words) == 2 else VERBS if len(words) == 1 else {}
+    print("\n".join(choice for choice in choices if choice.startswith(words[-1])))
+    return 0

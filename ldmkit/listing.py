@@ -1,0 +1,182 @@
+"""``ldmkit plugins``, ``ls`` and ``show``: what is installed, read without importing any part, torch or hydra."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib.util
+import inspect
+import json
+import os
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ldmkit.errors import ConfigError, did_you_mean
+from ldmkit.registry.components import KINDS, Component
+from ldmkit.registry.discovery import Plugin, kernel_conf, registry
+
+KERNEL_GROUPS = {
+    "scale": "sizes of networks and lengths of training, which option files read",
+    "experiment": "recipes, each a whole run: +experiment=NAME",
+}
+"""Groups that choose no part."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option file, with the part that it configures where it is of a kind, and the plugin that carries it."""
+
+    group: str
+    name: str
+    path: Path
+    plugin: Plugin | None
+    component: Component | None
+
+    @property
+    def summary(self) -> str:
+        """The part's own line, or the file's first comment."""
+        if self.component is not None:
+            return self.component.summary
+        comments = re.findall(r"^# (?!@package)(.+)$", self.path.read_text(encoding="utf-8"), re.MULTILINE)
+        return comments[0] if comments else ""
+
+
+def plugins(argv: Sequence[str]) -> int:
+    """List every plugin; the exit code is 1 when one failed or two clash."""
+    parser = argparse.ArgumentParser(prog="ldmkit plugins", description="List the installed plugins.")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    asked = parser.parse_args(argv)
+    found, clashes = registry().plugins, registry().clashes()
+    print(_as_json(found, clashes) if asked.json else "\n".join(_as_text(found, clashes)))
+    return int(bool(clashes) or any(plugin.status == "failed" for plugin in found))
+
+
+def _as_json(found: Sequence[Plugin], clashes: Sequence[str]) -> str:
+    rows = [
+        {
+            "name": plugin.name,
+            "distribution": plugin.distribution,
+            "version": plugin.version,
+            "status": plugin.status,
+            "error": plugin.error,
+            "components": [f"{part.kind}/{part.name}" for part in plugin.components],
+        }
+        for plugin in found
+    ]
+    return json.dumps({"plugins": rows, "clashes": list(clashes)}, indent=2)
+
+
+def _as_text(found: Sequence[Plugin], clashes: Sequence[str]) -> Iterator[str]:
+    rows = [("plugin", "distribution", "version", "status", "components")]
+    for plugin in found:
+        what = plugin.error or " ".join(f"{part.kind}/{part.name}" for part in plugin.components)
+        rows.append((plugin.name, plugin.distribution, plugin.version, plugin.status, what))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for row in rows:
+        yield "  ".join([*(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)), row[4]]).rstrip()
+    yield from (f"clash: {line}" for line in clashes)
+    disabled = {name.strip() for name in os.environ.get("LDMKIT_DISABLE", "").split(",")} - {""}
+    names = {name for plugin in found for name in (plugin.name, plugin.distribution)}
+    yield from (f"LDMKIT_DISABLE: no plugin is called '{name}'" for name in sorted(disabled - names))
+
+
+def ls(argv: Sequence[str]) -> int:
+    """List the options of every group, or of one."""
+    parser = argparse.ArgumentParser(prog="ldmkit ls", description="List the options of every group, or of one.")
+    parser.add_argument("kind", nargs="?", help=", ".join([*KINDS, *KERNEL_GROUPS]))
+    asked = parser.parse_args(argv)
+    groups = {**KINDS, **KERNEL_GROUPS}
+    if asked.kind is not None:
+        _check_group(asked.kind)
+        groups = {asked.kind: groups[asked.kind]}
+    found = list(options())
+    width = max([len(option.name) for option in found], default=0)
+    for group, meaning in groups.items():
+        print(f"{group}: {meaning}")
+        for option in found:
+            if option.group == group:
+                print(f"  {option.name.ljust(width)}  {option.summary}".rstrip())
+    return 0
+
+
+def show(argv: Sequence[str]) -> int:
+    """Show one option: what it is, the package it is from, the docstring of its part, its keys with their comments."""
+    parser = argparse.ArgumentParser(prog="ldmkit show", description="Show one option of a group.")
+    parser.add_argument("kind", help=", ".join([*KINDS, *KERNEL_GROUPS]))
+    parser.add_argument("name", help="an option, as 'ldmkit ls KIND' lists it")
+    asked = parser.parse_args(argv)
+    _check_group(asked.kind)
+    there = [option for option in options() if option.group == asked.kind]
+    found = [option for option in there if option.name == asked.name]
+    if not found:
+        hint = did_you_mean(asked.name, {option.name for option in there})
+        raise ConfigError(f"{asked.kind} has no option '{asked.name}'{hint}{registry().absent()}")
+    for option in found:
+        print("\n".join(_page(option)))
+    return 0
+
+
+def options() -> Iterator[Option]:
+    """Yield every option file, sorted by group and name."""
+    from_plugins = [
+        Option(group, name, plugin.config_dir / group / f"{name}.yaml", plugin, _component(group, name, plugin))
+        for group, name, plugin in registry().options()
+        if plugin.config_dir is not None
+    ]
+    kernel = [
+        Option(group, path.stem, path, None, None)
+        for group in KERNEL_GROUPS
+        for path in sorted((kernel_conf() / group).glob("*.yaml"))
+    ]
+    yield from sorted([*from_plugins, *kernel], key=lambda option: (option.group, option.name))
+
+
+def _component(group: str, name: str, plugin: Plugin) -> Component | None:
+    assert plugin.config_dir is not None
+    text = (plugin.config_dir / group / f"{name}.yaml").read_text(encoding="utf-8")
+    named = re.search(r"^name:\s*[\"']?([^\s\"'#]+)", text, re.MULTILINE)
+    wanted = named[1] if named else name
+    own = [part for part in plugin.components if (part.kind, part.name) == (group, wanted)]
+    others = [part for part, _ in registry().components() if (part.kind, part.name) == (group, wanted)]
+    return next(iter([*own, *others]), None)
+
+
+def _check_group(group: str) -> None:
+    if group not in KINDS and group not in KERNEL_GROUPS:
+        raise ConfigError(f"there is no group '{group}'{did_you_mean(group, [*KINDS, *KERNEL_GROUPS])}")
+
+
+def _page(option: Option) -> Iterator[str]:
+    yield f"{option.group}={option.name}: {option.summary}"
+    if option.plugin is not None:
+        yield f"from {option.plugin.label} {option.plugin.version}, {option.path}"
+    else:
+        yield f"from ldmkit itself, {option.path}"
+    if option.component is not None:
+        yield f"part '{option.component.name}', {option.component.target}"
+        if text := docstring(option.component.target):
+            yield f"\n{textwrap.indent(text, '  ')}"
+    yield f"\n{option.path.read_text(encoding='utf-8').rstrip()}"
+
+
+def docstring(target: str) -> str:
+    """Return the docstring of the class ``package.module:Class``, read from its source; "" where there is none."""
+    module, _, qualname = target.partition(":")
+    try:
+        spec = importlib.util.find_spec(module)
+    except Exception:  # the package around it fails at import; `ldmkit plugins` says why
+        return ""
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return ""
+    node: ast.AST = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    for step in qualname.split("."):
+        inner = [
+            child for child in ast.iter_child_nodes(node) if isinstance(child, ast.ClassDef) and child.name == step
+        ]
+        if not inner:
+            return ""
+        node = inner[0]
+    return inspect.cleandoc(ast.get_docstring(node) or "") if isinstance(node, ast.ClassDef) else ""
