@@ -23,8 +23,9 @@ def train(captions: Sequence[str], vocabulary: int) -> bytes:
     :class:`DataError` when no caption has any text.
     """
     every = -(-len(captions) // MOST_CAPTIONS) or 1
-    texts = [text for text in map(readable, captions[::every]) if text.strip()]
-    coverage = _character_coverage(texts, vocabulary)
+    texts = _with_frequent_characters([readable(caption) for caption in captions[::every]], vocabulary // 2)
+    if not texts:
+        raise DataError("no caption has any text to train a tokenizer on; leave 'text' out of cond")
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(texts),
@@ -32,9 +33,9 @@ def train(captions: Sequence[str], vocabulary: int) -> bytes:
         model_type="bpe",
         vocab_size=vocabulary,
         hard_vocab_limit=False,
-        character_coverage=coverage,
+        character_coverage=1.0,
         normalization_rule_name=NORMALISATION,
-        max_sentence_length=max(len(text.encode()) for text in texts) + 1,
+        max_sentence_length=max(10, *(len(text.encode()) for text in texts)),
         shuffle_input_sentence=False,
         num_threads=1,
         pad_id=PAD,
@@ -51,16 +52,15 @@ def readable(caption: str) -> str:
     return caption.replace("\0", " ").encode(errors="replace").decode()
 
 
-def _character_coverage(texts: Sequence[str], vocabulary: int) -> float:
-    """Share of all characters to give a piece of their own, so that half of ``vocabulary`` is left for words."""
-    normalise = sentencepiece.SentencePieceNormalizer(rule_name=NORMALISATION)
-    counts = Counter[str]()
-    for text in texts:
-        counts.update("".join(normalise.normalize(text).split()))
-    if not counts:
-        raise DataError("no caption has any text to train a tokenizer on; leave 'text' out of cond")
-    covered = sum(count for _, count in counts.most_common(max(1, vocabulary // 2)))
-    return min(1.0, max(1e-6, (covered - 0.5) / counts.total())) if covered < counts.total() else 1.0
+def _with_frequent_characters(captions: Sequence[str], most: int) -> list[str]:
+    """Normalised ``captions`` that have any text, with spaces for all but the ``most`` most frequent characters."""
+    normalise = sentencepiece.SentencePieceNormalizer(rule_name=NORMALISATION).normalize
+    texts = [normalise(caption) for caption in captions]
+    counts = Counter("".join(texts))
+    del counts[" "]
+    ranked = sorted(counts, key=lambda character: (-counts[character], character))
+    rare = str.maketrans(dict.fromkeys(ranked[most:], " "))
+    return [text for text in (text.translate(rare) for text in texts) if text.strip()]
 
 
 class Tokenizer:
@@ -70,8 +70,9 @@ class Tokenizer:
     """
 
     def __init__(self, model: bytes, source: str) -> None:
+        self._pieces = sentencepiece.SentencePieceProcessor()
         try:
-            self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
+            self._pieces.LoadFromSerializedProto(model)
         except RuntimeError as error:
             raise CheckpointError(f"{source} is no tokenizer; it is damaged or of another kind") from error
 

@@ -1,0 +1,58 @@
+"""The option files have the keys of the classes they configure, and the classes can be built from them."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import ldmkit_conditioners
+import pytest
+from ldmkit_conditioners.class_label import ClassLabel
+from ldmkit_conditioners.semantic import Semantic
+from ldmkit_conditioners.text import Text
+from omegaconf import OmegaConf
+
+from ldmkit.registry.schema import typed
+from ldmkit.specs import DataSpec, FieldSpec
+
+OPTIONS = Path(ldmkit_conditioners.__file__).parent / "conf" / "cond"
+PARTS: dict[str, Any] = {"class": ClassLabel, "semantic": Semantic, "text": Text}
+SCALE = {
+    "text": {
+        "vocabulary": 64, "length": 8, "width": 16, "depth": 1, "heads": 2, "head_channels": 8, "vector": True
+    },
+    "cond": {"class_width": 16, "semantic_channels": 2},
+}  # fmt: skip
+DATA = DataSpec(
+    size=64,
+    channels=3,
+    fields={
+        "caption": FieldSpec(kind="text"),
+        "class": FieldSpec(kind="label", names=("cat", "dog")),
+        "semantic": FieldSpec(kind="map", names=("sky", "sea")),
+    },
+)
+
+
+def option(name: str) -> dict[str, Any]:
+    node = OmegaConf.create({"scale": SCALE, "cond": {name: OmegaConf.load(OPTIONS / f"{name}.yaml")}})
+    resolved: Any = OmegaConf.to_container(node, resolve=True)
+    return resolved["cond"][name]  # type: ignore[no-any-return]
+
+
+def test_every_component_has_an_option_file_and_every_option_file_a_component() -> None:
+    names = {component.name for component in ldmkit_conditioners.components()}
+    assert names == set(PARTS) == {path.stem for path in OPTIONS.glob("*.yaml")}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_an_option_file_stays_in_a_place_of_its_own(name: str) -> None:
+    assert (OPTIONS / f"{name}.yaml").read_text().startswith(f"# @package cond.{name}\n")
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_an_option_file_has_the_keys_of_its_config_in_their_order_and_builds_it(name: str) -> None:
+    config = PARTS[name].Config
+    assert list(option(name)) == [field.name for field in fields(config)]
+    part = PARTS[name](typed(config, option(name), f"cond.{name}"), data=DATA)
+    assert part.dropout == 0.1
+    assert set(part.needs.items()) <= {(field, spec.kind) for field, spec in DATA.fields.items()}
