@@ -142,13 +142,13 @@ class Folder(DataSource):
                 bad.append((path, reason))
                 self._stop_above_max_bad(bad, total)
         if bad:
-            self.notices.append(f"{_files(len(bad))} of {total} left out as bad: {_list(bad)}")
+            self.notices.append(f"{_files(len(bad), total)} left out as bad: {_list(bad)}")
         return tuple((printable(path), reason) for path, reason in sorted(bad, key=lambda pair: order(pair[0])))
 
     def _stop_above_max_bad(self, bad: list[tuple[str, str]], total: int) -> None:
         if len(bad) > self.config.max_bad * total:
             raise DataError(
-                f"data.path={self.config.path!r}: {_files(len(bad))} of {total} bad, more than data.max_bad="
+                f"data.path={self.config.path!r}: {_files(len(bad), total)} bad, more than data.max_bad="
                 f"{self.config.max_bad:g} allows: {_list(bad)}"
             )
 
@@ -173,8 +173,8 @@ class Folder(DataSource):
         if count >= len(seen):
             different = len({one.sha256 for one in seen})
             raise DataError(
-                f"data.path={self.config.path!r} has {different} different image{'s' * (different != 1)} to use; expected "
-                f"at least one to train on and one to hold out (data.validation={self.config.validation:g})"
+                f"data.path={self.config.path!r} has {different} different image{'s' * (different != 1)} to use; "
+                f"expected at least one to train on and one to hold out (data.validation={self.config.validation:g})"
             )
         return {"train": sorted(by_hash[count:]), "validation": by_hash[:count]}
 
@@ -240,8 +240,8 @@ def _check_named(found: Annotations, images: Sequence[str]) -> None:
         )
 
 
-def _files(count: int) -> str:
-    return f"{count} file{'s are' if count != 1 else ' is'}"
+def _files(count: int, total: int) -> str:
+    return f"{count} of {total} files {'is' if count == 1 else 'are'}"
 
 
 def _list(bad: Sequence[tuple[str, str]]) -> str:

@@ -20,6 +20,7 @@ CLASS_COLUMNS = ("class", "label")
 MAP_COLUMNS = ("map_file_name", "map")
 MAP = "semantic"
 MAP_SUFFIX = "_map.png"
+LARGEST = float(np.finfo(np.float32).max)
 MAP_NAMES = ("map_names.txt", "map_names.json")
 
 
@@ -98,8 +99,8 @@ def _class_name(value: Any) -> str:
 
 
 def _scalar(value: float, row: Row) -> float:
-    if abs(value) > np.finfo(np.float32).max:
-        raise DataError(f"{row.place}: {value:.3g} is too large a number; expected one that a 32-bit float holds")
+    if abs(value) > LARGEST:
+        raise DataError(f"{row.place}: a number is above {LARGEST:.3g}, the largest that a 32-bit float holds")
     return float(value)
 
 

@@ -128,7 +128,7 @@ def _csv(file: Any, shown: str) -> Iterator[tuple[int, dict[str, Any]]]:
                 raise DataError(f"{shown} line {reader.line_num}: not as many columns as the first line has")
             rows.append((reader.line_num, {clean(key): value for key, value in values.items() if value}))
     except csv.Error as error:
-        raise DataError(f"{shown} line {reader.line_num}: {error}") from None
+        raise DataError(f"{shown} line {reader.reader.line_num}: {error}") from None
     texts = {key for _, row in rows for key, value in row.items() if _number(value) is None} | {FILE, TEXT, CAPTION}
     for number, row in rows:
         yield number, {key: value if key in texts else _number(value) for key, value in row.items()}
