@@ -49,13 +49,13 @@ def line_chart(
     if not drawn:
         return Markup("")
     points = [point for line in drawn for point in line.points]
-    y_ticks = (log_ticks if log_y else ticks)(*_range(y for _, y in points), max(3, height // 48))
+    y_low, y_high = _range(y for _, y in points)
+    y_ticks = (log_ticks if log_y else ticks)(y_low, y_high, max(3, height // 48))
     labels = tick_labels(y_ticks)
     left, right, top, bottom = 12 + CHARACTER * max(map(len, labels)), 14, 12, 34 if x_label else 24
     x_low, x_high = _range(x for x, _ in points)
     x_at = _scale(x_low, x_high, left, width - right)
-    y_values = [y for _, y in points] + y_ticks
-    y_at = _scale(min(y_values), max(y_values), height - bottom, top, log=log_y)
+    y_at = _scale(min(y_low, *y_ticks), max(y_high, *y_ticks), height - bottom, top, log=log_y)
     parts = [
         *(_grid_line(y_at(tick), label, left, width - right) for tick, label in zip(y_ticks, labels, strict=True)),
         *_x_axis(ticks(x_low, x_high, max(2, width // 90)), x_at, height - bottom),
@@ -104,10 +104,11 @@ def ticks(low: float, high: float, most: int) -> list[float]:
     """Return round numbers (1, 2 or 5 times a power of ten apart), ``most`` at most, between ``low`` and ``high``."""
     raw = (high - low) / most
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(
-        factor * power for factor in (1, 2, 5, 10, 20) if high / (factor * power) - low / (factor * power) < most
-    )
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    for factor in (1, 2, 5, 10, 20):
+        step = factor * power
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if last - first < most:
+            break
     return [number * step for number in range(first, last + 1)]
 
 

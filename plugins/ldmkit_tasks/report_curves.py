@@ -10,7 +10,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from ldmkit_tasks.plots import Point, Series, line_chart, smooth
+from ldmkit_tasks.plots import Point, Series, line_chart, smooth, usable
 
 Curves = dict[str, dict[str, list[Point]]]
 """Points (step, value) by stage and metric."""
@@ -70,6 +70,7 @@ def stage_curves(curves: Curves) -> list[StageCurves]:
 
 def loss_chart(stage: str, points: list[Point]) -> Markup:
     """Draw the loss as it was logged, and its moving average."""
+    points = usable(points, log_y=False)
     if len(points) < 2:
         return Markup("")
     series = [Series("logged", points, faint=True), Series("smoothed", smooth(points))]
