@@ -160,7 +160,7 @@ class StopRequest:
 
 
 class Loggers:
-    """The loggers that the config names, on a manager of their own: ``loggers.on_step(stage=..., ...)`` tells them all."""
+    """The loggers that the config names, on a manager of their own: ``loggers.on_step(...)`` tells them all."""
 
     def __init__(self, nodes: Mapping[str, Mapping[str, Any]]) -> None:
         self._manager = pluggy.PluginManager("ldmkit")
@@ -240,12 +240,13 @@ def _place(config: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, 
         write_json(directory / "config.json", config)
         return config, directory
     named = str(config["resume"])
-    directory = next((place for place in (Path(named), runs / named) if (place / "config.json").is_file()), None)
-    if directory is None:
+    found = [place for place in (Path(named), runs / named) if (place / "config.json").is_file()]
+    if not found:
         there = sorted(path.parent.name for path in runs.glob("*/config.json"))
         raise CheckpointError(
             f"there is no run '{named}' to go on with. There is: {', '.join(there[-5:]) or f'no run in {runs}'}"
         )
+    directory = found[0]
     before = read_json(directory / "config.json")
     if [o for o in overrides if not o.lstrip("+").startswith("resume=")]:
         differing = [key for key in before if key != "resume" and before[key] != config.get(key)]
@@ -267,7 +268,7 @@ def _create(runs: Path) -> Path:
             continue
         except OSError as error:
             raise ConfigError(
-                f"cannot write to '{runs}': {error.strerror}; name a directory that can be written with outputs=DIRECTORY"
+                f"cannot write to '{runs}': {error.strerror}; name a directory that can be written: outputs=DIRECTORY"
             ) from error
         return directory
 

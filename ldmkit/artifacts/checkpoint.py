@@ -75,8 +75,8 @@ def commit(path: Path, write: Callable[[Path], None]) -> str:
         for folder in {draft, *(draft / name for name in files)}:
             _flush(folder if folder.is_dir() else folder.parent)
         if path.exists():
-            os.replace(path, draft.with_name(draft.name + "-old"))
-        os.replace(draft, path)
+            path.replace(draft.with_name(draft.name + "-old"))
+        draft.replace(path)
         _flush(path.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -112,7 +112,7 @@ def step_directory(directory: Path, step: int) -> Path:
 
 
 def newest(directory: Path) -> Path | None:
-    """Return the newest checkpoint of ``directory`` that verifies, by step number; damaged ones are skipped and named."""
+    """Return the newest checkpoint of ``directory`` that verifies, by step number; skip and name damaged ones."""
     for path in sorted(directory.glob("step-*"), reverse=True):
         try:
             verify(path)

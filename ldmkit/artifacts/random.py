@@ -42,14 +42,19 @@ class RowRandom:
         return len(self.keys)
 
     def normal(
-        self, purpose: str, shape: Sequence[int], *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+        self,
+        purpose: str,
+        shape: Sequence[int],
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> Tensor:
         """Standard normal numbers (B, *shape)."""
         double = dtype == torch.float64
         kind = np.float64 if double else np.float32
         rows = np.empty((len(self), *shape), kind)
         for row, key in zip(rows, self.keys, strict=True):
-            generator(*key, purpose).standard_normal(out=row, dtype=kind)  # type: ignore[arg-type]
+            generator(*key, purpose).standard_normal(out=row, dtype=kind)
         return torch.from_numpy(rows).to(device=device, dtype=dtype)
 
     def uniform(self, purpose: str, *, device: torch.device | str = "cpu") -> Tensor:

@@ -38,8 +38,8 @@ class Trainee(Protocol):
     """What the loop trains.
 
     ``players`` are the modules that are trained, each by optimisers of its own; the first one is averaged by EMA.
-    ``losses`` yields (player, scalar loss, parts for the log) for each player in turn, and is resumed after that player's
-    update: an adversary sees the updated generator.
+    ``losses`` yields (player, scalar loss, parts for the log) for each player in turn, and is resumed after that
+    player's update: an adversary sees the updated generator.
     """
 
     players: Mapping[str, nn.Module]
@@ -83,6 +83,7 @@ class Loop:
             )
             for name, module in trainee.players.items()
         }
+        self._seconds = 0.0
         self.base_lrs = [[group["lr"] for group in o.param_groups] for o in self._all_optimizers()]
         self.ema = EMA(next(iter(trainee.players.values())), config.ema_decay)
 
@@ -146,8 +147,8 @@ class Loop:
         norm = nn.utils.clip_grad_norm_(parameters, self.config.clip or math.inf)
         if not torch.isfinite(loss) or not torch.isfinite(norm):
             raise NumericError(
-                f"the loss of {player} is {loss.item():.3g} and its gradient's norm {norm.item():.3g} at step {step + 1} "
-                f"of stage {self.stage}; nothing was updated. Try a smaller learning rate or precision=fp32"
+                f"stage {self.stage}, step {step + 1}: the loss of {player} is {loss.item():.3g}, its gradient's norm "
+                f"{norm.item():.3g}; nothing was updated. Try a smaller learning rate or precision=fp32"
             )
         for optimizer in self.optimizers[player]:
             optimizer.step()
@@ -206,5 +207,3 @@ def _load_optimizer_tensors(optimizers: list[Optimizer], tensors: Mapping[str, T
         states[int(number)].setdefault(int(index), {})[name] = value
     for optimizer, state in zip(optimizers, states, strict=True):
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-

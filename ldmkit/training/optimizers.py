@@ -38,9 +38,7 @@ class Muon(Optimizer):
     ``weight_decay`` is decoupled.
     """
 
-    def __init__(
-        self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
-    ) -> None:
+    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -68,7 +66,7 @@ class Muon(Optimizer):
         return gradient.lerp(state["momentum"], group["momentum"]).contiguous()  # Nesterov
 
 
-def hidden_weights(module: nn.Module) -> list[nn.Parameter]:
+def hidden_weights(module: nn.Module) -> list[Tensor]:
     """Weights of the linear and convolutional layers of ``module``: what Muon may update."""
     layers = (nn.Linear, nn.Conv1d, nn.Conv2d)
     return [layer.weight for layer in module.modules() if isinstance(layer, layers) and layer.weight.requires_grad]
@@ -77,7 +75,7 @@ def hidden_weights(module: nn.Module) -> list[nn.Parameter]:
 def make_optimizers(
     module: nn.Module, *, kind: str, lr: float, muon_lr: float, betas: tuple[float, float], weight_decay: float
 ) -> list[Optimizer]:
-    """Return the optimisers for ``module``: ``kind`` is ``"muon"`` (with AdamW for what is not hidden) or ``"adamw"``."""
+    """Return the optimisers for ``module``; ``kind``: ``"muon"`` (and AdamW for what is not hidden) or ``"adamw"``."""
     hidden = hidden_weights(module) if kind == "muon" else []
     taken = {id(p) for p in hidden}
     rest = [p for p in module.parameters() if p.requires_grad and id(p) not in taken]
@@ -90,7 +88,7 @@ def make_optimizers(
 
 
 def scheduled(step: int, steps: int, warmup: int, schedule: str) -> float:
-    """Factor on the learning rate at ``step`` (from 0) of ``steps``: linear warm-up, then ``"cosine"`` or ``"constant"``."""
+    """Factor on the learning rate at ``step`` (from 0): linear warm-up, then ``"cosine"`` to 0 or ``"constant"``."""
     ramp = min(1.0, (step + 1) / warmup) if warmup else 1.0
     if schedule == "constant":
         return ramp

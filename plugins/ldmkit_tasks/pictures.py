@@ -38,7 +38,7 @@ def captions(fields: Fields, spec: DataSpec) -> list[str]:
 
 
 def sample(run: Run, model: LatentDiffusion, count: int) -> tuple[Fields, Tensor]:
-    """Sample ``count`` held-out prompts with seeds run.seed, run.seed + 1, ...: their fields, and uint8 (B, C, H, W)."""
+    """Sample ``count`` held-out prompts, seeds run.seed and up: their fields, and uint8 (B, C, H, W)."""
     offered = run.data.prompts(count)
     fields = {name: offered[name] for name in {*model.conditioners.needs, *_words(run.data.spec)} if name in offered}
     asked = {name: fields[name] for name in model.conditioners.needs}

@@ -13,7 +13,16 @@ import pytest
 import torch
 
 from ldmkit.artifacts import checkpoint
-from ldmkit.artifacts.checkpoint import commit, newest, prune, read_tensors, step_directory, verify, write_json, write_tensors
+from ldmkit.artifacts.checkpoint import (
+    commit,
+    newest,
+    prune,
+    read_tensors,
+    step_directory,
+    verify,
+    write_json,
+    write_tensors,
+)
 from ldmkit.errors import CheckpointError
 
 
@@ -134,7 +143,7 @@ def test_a_crash_at_any_operation_leaves_a_directory_that_verifies(
 
         with monkeypatch.context() as patch:
             patch.setattr(checkpoint.os, "fsync", crash(os.fsync))
-            patch.setattr(checkpoint.os, "replace", crash(os.replace))
+            patch.setattr(Path, "replace", crash(Path.replace))
             patch.setattr(checkpoint.shutil, "rmtree", lambda *args, **kwargs: None)  # a dead process tidies nothing
             try:
                 commit(step_directory(steps, 2), lambda directory: write(directory, 2.0))
@@ -154,8 +163,8 @@ def test_a_crash_at_any_operation_leaves_a_directory_that_verifies(
 def test_everything_is_flushed_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log: list[str] = []
     monkeypatch.setattr(checkpoint, "_flush", lambda path: log.append(path.name))
-    real = os.replace
-    monkeypatch.setattr(checkpoint.os, "replace", lambda source, target: (log.append("rename"), real(source, target)))
+    real = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda source, target: (log.append("rename"), real(source, target)))
     commit(tmp_path / "ckpt", write)
     before = log[: log.index("rename")]
     assert {"weights.safetensors", "state.json", "tokenizer.model", "manifest.json", "text"} <= set(before)
