@@ -1,0 +1,17 @@
+"""Denoisers: the networks that remove noise in the latent grid."""
+
+from ldmkit.registry.components import Component
+from ldmkit.registry.hooks import hookimpl
+
+
+@hookimpl
+def components() -> list[Component]:
+    """Return the denoisers of this package."""
+    return [
+        Component(
+            "denoiser",
+            "unet",
+            "ldmkit_denoisers.unet:UNet",
+            "ADM UNet with spatial transformers (LDM, Stable Diffusion)",
+        ),
+    ]

@@ -1,0 +1,245 @@
+"""The ADM UNet with spatial transformers (Dhariwal and Nichol 2021; Rombach et al. 2022).
+
+Names and shapes of the parameters are those of the original checkpoints, so that these can be read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ldmkit.errors import ConfigError, did_you_mean
+from ldmkit.protocols import Denoiser
+from ldmkit.specs import CondSpec, LatentSpec
+from ldmkit.values import Conditioning
+from ldmkit_denoisers.attention import MASKED, KeysValues, PlainAttention
+from ldmkit_denoisers.layers import Norm, zeroed
+from ldmkit_denoisers.prepared import Prepared, check
+from ldmkit_denoisers.residual import Downsample, ResBlock, Upsample
+from ldmkit_denoisers.time_embedding import time_embedding
+from ldmkit_denoisers.transformer import FEED_FORWARDS, SpatialTransformer
+
+CHOICES = {
+    "attention_without_tokens": ("transformer", "plain"),
+    "feed_forward": tuple(FEED_FORWARDS),
+    "norm": ("group", "layer"),
+    "resample": ("convolution", "block"),
+    "skips": ("block", "level"),
+}
+
+
+class Block(nn.ModuleList):
+    """Layers in a row; each takes the features, and what it needs of the time and of the tokens."""
+
+    def forward(self, features: Tensor, time: Tensor, prepared: Prepared) -> Tensor:
+        """(B, C, h, w) => (B, C', h', w')."""
+        for layer in self:
+            match layer:
+                case ResBlock():
+                    features = layer(features, time)
+                case SpatialTransformer():
+                    features = layer(features, prepared.keys_values[layer.index], prepared.bias)
+                case _:
+                    features = layer(features)
+        return features
+
+
+class UNet(Denoiser):
+    """The network of LDM and Stable Diffusion.
+
+    Tokens reach it by cross-attention, a vector by the embedded time, a map as further channels of the input. Tokens
+    whose mask is False have no influence; a row without a single real token gets nothing from its cross-attention.
+    Raises ConfigError when ``config`` does not add up.
+    """
+
+    accepts = frozenset({"tokens", "vector", "map"})
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        name: str
+        channels: int
+        multipliers: list[int]
+        res_blocks: int
+        skips: str
+        attention_factors: list[int]
+        attention_without_tokens: str
+        heads: int | None
+        head_channels: int | None
+        transformer_depth: int
+        feed_forward: str
+        feed_forward_multiple: int
+        norm: str
+        scale_shift: bool
+        resample: str
+        dropout: float
+
+    def __init__(self, config: Config, *, latent: LatentSpec, cond: CondSpec) -> None:
+        super().__init__()
+        validate(config)
+        self.config, self.latent, self.cond = config, latent, cond
+        width = 4 * config.channels
+        self.time_embed = nn.Sequential(nn.Linear(config.channels, width), nn.SiLU(), nn.Linear(width, width))
+        if cond.vector:
+            vector = nn.Sequential(nn.Linear(cond.vector, width), nn.SiLU(), nn.Linear(width, width))
+            self.label_emb = nn.Sequential(vector)
+        first = nn.Conv2d(latent.channels + cond.map, config.channels, 3, padding=1)
+        self.input_blocks = nn.ModuleList([Block([first])])
+        self.output_blocks = nn.ModuleList()
+        channels, skips = self.build_input_blocks()
+        self.middle_block = Block(
+            [self.res_block(channels, channels), self.attention(channels), self.res_block(channels, channels)]
+        )
+        self.build_output_blocks(channels, skips)
+        last = zeroed(nn.Conv2d(config.channels, latent.channels, 3, padding=1))
+        self.out = nn.Sequential(Norm(config.norm, config.channels), nn.SiLU(), last)
+        self.transformers = tuple(layer for layer in self.modules() if isinstance(layer, SpatialTransformer))
+        for index, transformer in enumerate(self.transformers):
+            transformer.index = index
+
+    def build_input_blocks(self) -> tuple[int, list[int]]:
+        """Append the blocks on the way down; returns the width they end with and that of each skip connection."""
+        config = self.config
+        channels = config.channels
+        every = config.skips == "block"
+        self.keeps = [every]
+        skips = [channels] if every else []
+        for level, multiplier in enumerate(config.multipliers):
+            for repeat in range(config.res_blocks):
+                layers = [self.res_block(channels, config.channels * multiplier)]
+                channels = config.channels * multiplier
+                if 2**level in config.attention_factors:
+                    layers.append(self.attention(channels))
+                self.input_blocks.append(Block(layers))
+                self.keeps.append(every or repeat + 1 == config.res_blocks)
+                skips += [channels] * self.keeps[-1]
+            if level + 1 < len(config.multipliers):
+                by_block = config.resample == "block"
+                down = self.res_block(channels, channels, "down") if by_block else Downsample(channels)
+                self.input_blocks.append(Block([down]))
+                self.keeps.append(every)
+                skips += [channels] * every
+        return channels, skips
+
+    def build_output_blocks(self, channels: int, skips: list[int]) -> None:
+        """Append the blocks on the way up, which take the skip connections from the last one on."""
+        config = self.config
+        every = config.skips == "block"
+        repeats = config.res_blocks + every
+        self.takes = []
+        for level, multiplier in reversed(list(enumerate(config.multipliers))):
+            for repeat in range(repeats):
+                self.takes.append(every or repeat == 0)
+                inputs = channels + (skips.pop() if self.takes[-1] else 0)
+                channels = config.channels * multiplier
+                layers = [self.res_block(inputs, channels)]
+                if 2**level in config.attention_factors:
+                    layers.append(self.attention(channels))
+                if level and repeat + 1 == repeats:
+                    by_block = config.resample == "block"
+                    layers.append(self.res_block(channels, channels, "up") if by_block else Upsample(channels))
+                self.output_blocks.append(Block(layers))
+
+    def res_block(self, inputs: int, outputs: int, resample: str | None = None) -> ResBlock:
+        config = self.config
+        return ResBlock(inputs, outputs, 4 * config.channels, config.norm, config.dropout, config.scale_shift, resample)
+
+    def attention(self, channels: int) -> SpatialTransformer | PlainAttention:
+        config = self.config
+        heads = config.heads or channels // (config.head_channels or channels)
+        if not heads or channels % heads:
+            raise ConfigError(
+                f"denoiser 'unet' got a level of {channels} channels but expected a multiple of"
+                f" {'heads' if config.heads else 'head_channels'}={config.heads or config.head_channels}"
+            )
+        if config.attention_without_tokens == "plain" and not self.cond.tokens:
+            return PlainAttention(channels, heads, config.norm)
+        return SpatialTransformer(
+            channels,
+            depth=config.transformer_depth,
+            norm=config.norm,
+            tokens=self.cond.tokens,
+            heads=heads,
+            dropout=config.dropout,
+            feed_forward=config.feed_forward,
+            feed_forward_multiple=config.feed_forward_multiple,
+        )
+
+    def prepare(self, conditioning: Conditioning) -> Prepared:
+        """Compute K and V of the tokens for every cross-attention, and project the vector. Gradients pass."""
+        check(conditioning, self.cond)
+        tokens, mask, vector = conditioning.tokens, conditioning.mask, conditioning.vector
+        bias = None
+        if tokens is not None and mask is not None:
+            # Without a bias in to_k and to_v, tokens of zeros have K = V = 0: pads cannot be heard, whatever they hold.
+            tokens = tokens.masked_fill(~mask[:, :, None], 0)
+            bias = torch.zeros_like(mask, dtype=tokens.dtype).masked_fill(~mask, MASKED)[:, None, None, :]
+
+        def told(transformer: SpatialTransformer) -> list[KeysValues | None]:
+            blocks = transformer.transformer_blocks
+            return [None if tokens is None else block.attn2.keys_values(tokens) for block in blocks]
+
+        keys_values = [told(transformer) for transformer in self.transformers]
+        return Prepared(keys_values, bias, None if vector is None else self.label_emb(vector), conditioning.map)
+
+    def forward(self, z: Tensor, t: Tensor, conditioning: Conditioning | Prepared) -> Tensor:
+        """Noisy latents (B, c, h, w) at times t (B,) => raw output (B, c, h, w), in the type of ``z``.
+
+        Raises ConfigError when h or w cannot be halved as often as there are levels, and when the conditioning is not
+        what the network was built for.
+        """
+        prepared = conditioning if isinstance(conditioning, Prepared) else self.prepare(conditioning)
+        features = self.input(z, prepared)
+        embedding = time_embedding(t, self.config.channels).to(self.time_embed[0].weight.dtype)
+        time = self.time_embed(embedding)
+        if prepared.vector is not None:
+            time = time + prepared.vector
+        skips = []
+        for block, keeps in zip(self.input_blocks, self.keeps, strict=True):
+            features = block(features, time, prepared)
+            if keeps:
+                skips.append(features)
+        features = self.middle_block(features, time, prepared)
+        for block, takes in zip(self.output_blocks, self.takes, strict=True):
+            if takes:
+                features = torch.cat([features, skips.pop()], dim=1)
+            features = block(features, time, prepared)
+        return self.out(features).to(z.dtype)
+
+    def input(self, z: Tensor, prepared: Prepared) -> Tensor:
+        """Check ``z`` and concatenate the map to it, in the memory format that the network computes in."""
+        divisor = 2 ** (len(self.config.multipliers) - 1)
+        if z.shape[1] != self.latent.channels or z.shape[2] % divisor or z.shape[3] % divisor:
+            raise ConfigError(
+                f"denoiser 'unet' got latents {tuple(z.shape)} but expected (B, {self.latent.channels}, h, w)"
+                f" with h and w multiples of {divisor}; change image_size or the number of multipliers"
+            )
+        if prepared.map is not None:
+            if prepared.map.shape[2:] != z.shape[2:]:
+                raise ConfigError(
+                    f"denoiser 'unet' got a map {tuple(prepared.map.shape)} but expected one of latent size"
+                    f" {tuple(z.shape[2:])}"
+                )
+            z = torch.cat([z, prepared.map.to(z.dtype)], dim=1)
+        return z.contiguous(memory_format=torch.channels_last) if self.config.norm == "layer" else z
+
+
+def validate(config: UNet.Config) -> None:
+    """Raise ConfigError when the numbers of ``config`` contradict each other."""
+    for key, choices in CHOICES.items():
+        chosen = getattr(config, key)
+        if chosen not in choices:
+            raise ConfigError(f"denoiser 'unet' got {key}={chosen}{did_you_mean(chosen, choices)}")
+    if (config.heads is None) == (config.head_channels is None):
+        raise ConfigError(
+            f"denoiser 'unet' got heads={config.heads} and head_channels={config.head_channels} but expected exactly"
+            " one of them; set the other to null"
+        )
+    factors = [2**level for level in range(len(config.multipliers))]
+    strange = sorted(set(config.attention_factors) - set(factors))
+    if strange:
+        raise ConfigError(
+            f"denoiser 'unet' got attention_factors {strange} but its levels have the downsampling factors {factors}"
+            " (factors, not sizes)"
+        )
