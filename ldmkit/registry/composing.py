@@ -43,7 +43,7 @@ from ldmkit.registry import overrides as checks
 from ldmkit.registry.components import KINDS, MULTIPLE
 from ldmkit.registry.config import RunConfig
 from ldmkit.registry.discovery import kernel_conf, provided_twice, registry
-from ldmkit.registry.schema import typed
+from ldmkit.registry.schema import refuse_interpolations, typed
 
 VERSION_BASE = "1.3"
 CONFIG_NAME = "config"
@@ -81,6 +81,7 @@ def check(config: Mapping[str, Any]) -> RunConfig:
 
     Raises ConfigError for names that no plugin provides, unknown and missing keys, and wrong types.
     """
+    refuse_interpolations(config, "")
     run = _check_kernel(config)
     for kind, where, node in part_nodes(config):
         if not isinstance(node, Mapping) or not isinstance(node.get("name"), str):
@@ -240,11 +241,11 @@ class Composer:
             raise ConfigError(f"the option file {file}.yaml is provided by {labels}; rename yours{ways}")
 
     def _resolved(self, config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+        """Turn ``config``, which is used up, into plain values."""
         with _translated(overrides):
-            del_hydra = copy.deepcopy(config)
-            OmegaConf.set_struct(del_hydra, False)
-            del_hydra.pop("hydra", None)
-            plain: dict[str, Any] = OmegaConf.to_container(del_hydra, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+            OmegaConf.set_struct(config, False)
+            config.pop("hydra", None)
+            plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
         for kind in MULTIPLE:
             if kind in plain and plain[kind] is None:
                 plain[kind] = {}

@@ -31,6 +31,8 @@ def _parser() -> OverridesParser:
 
 def parse(line: str, groups: Groups, keys: Iterable[str]) -> Override:
     """Read one override. ``keys`` are the top-level keys of the config, to guess from where nothing can be read."""
+    if not line.isprintable():
+        raise ConfigError(f"{line!a} holds a character that cannot be printed, {_EXAMPLE}")
     try:
         return _parser().parse_overrides([line])[0]
     except Exception as error:  # Hydra raises several classes of its own and of antlr here
@@ -114,7 +116,8 @@ def _check_options(group: str, value: Any, line: str, groups: Groups) -> None:
             none = f"; type {group}=[] for none" if group in MULTIPLE else f"; type {group}=OPTION"
             raise ConfigError(f"'{line}' names no option{none}. There is: {', '.join(options)}")
         if str(option) not in options:
-            raise ConfigError(f"{group} has no option '{option}'{did_you_mean(str(option), options)}")
+            none = f"; type {group}=[] for none" if group in MULTIPLE and option == "none" else ""
+            raise ConfigError(f"{group} has no option '{option}'{none}{did_you_mean(str(option), options)}")
 
 
 def values(override: Override) -> list[Any]:

@@ -35,7 +35,21 @@ def typed(config_class: type[Config], node: Any, where: str) -> Config:
     kind, _, option = where.partition(".")
     name = node.get("name", option) if isinstance(node, Mapping) else option
     label = f"{kind} '{name}'" if isinstance(name, str) and name else where
+    refuse_interpolations(node, where)
     return _instance(config_class, node, where, label)
+
+
+def refuse_interpolations(node: Any, where: str) -> None:
+    """Raise ConfigError when a string anywhere in ``node`` holds ``${``: a config that is used has only values."""
+    if isinstance(node, str) and "${" in node:
+        raise ConfigError(f"{where}: {_shown(node)} holds an interpolation; a config that is used has only values")
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            refuse_interpolations(key, _below(where, str(key)))
+            refuse_interpolations(value, _below(where, str(key)))
+    elif isinstance(node, list | tuple):
+        for index, value in enumerate(node):
+            refuse_interpolations(value, f"{where}[{index}]")
 
 
 def _instance(config_class: type[Config], node: Any, where: str, label: str | None = None) -> Config:
@@ -80,8 +94,6 @@ def _scope(config_class: type[Any]) -> dict[str, Any]:
 
 def _value(kind: Any, value: Any, where: str) -> Any:
     """Return ``value`` as the type ``kind``, or raise ConfigError."""
-    if isinstance(value, str) and "${" in value:
-        raise ConfigError(f"{where}: {_shown(value)} holds an interpolation; a config that is used has only values")
     origin = typing.get_origin(kind)
     if origin in (Union, types.UnionType):
         return _of_union(kind, value, where)

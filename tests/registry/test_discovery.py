@@ -1,0 +1,180 @@
+"""Whatever is wrong with one plugin costs that plugin alone, and says so in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ldmkit.errors import ConfigError, LdmkitError
+from ldmkit.registry.discovery import Plugin, discover, kernel_conf, registry
+
+Install = Callable[..., Path]
+Hook = Callable[..., str]
+
+
+def plugin(distribution: str) -> Plugin:
+    (found,) = [plugin for plugin in discover().plugins if plugin.distribution == distribution]
+    return found
+
+
+def test_the_plugins_of_this_repository_are_found_like_a_strangers() -> None:
+    own = [plugin for plugin in discover().plugins if plugin.distribution == "ldmkit"]
+    assert {plugin.status for plugin in own} == {"ok"}
+    assert all(plugin.components and plugin.config_dir for plugin in own)
+
+
+def test_a_plugin_has_its_name_version_parts_and_config_folder(install: Install, hook: Hook) -> None:
+    site = install("good-one", hook("good_one"), version="2.7", files={"conf/cond/made-up.yaml": "name: made-up"})
+    found = plugin("good-one")
+    assert (found.name, found.version, found.status, found.error) == ("good-one", "2.7", "ok", "")
+    assert [(part.kind, part.name, part.target) for part in found.components] == [
+        ("cond", "made-up", "good_one.part:Part")
+    ]
+    assert found.config_dir == site / "good_one" / "conf"
+
+
+NOTHING = "from ldmkit.registry.components import Component\nfrom ldmkit.registry.hooks import hookimpl\n"
+BAD = {
+    "import error": (
+        "import no_such_module_anywhere",
+        "ModuleNotFoundError: No module named 'no_such_module_anywhere'",
+    ),
+    "syntax error": ("def (", "SyntaxError"),
+    "exit at import": ("import sys; sys.exit(3)", "SystemExit: 3"),
+    "odd exception": ("class Odd(BaseException): pass\nraise Odd('hm')", "Odd: hm"),
+    "many lines": ("raise ValueError('one\\ntwo')", "ValueError: one two"),
+    "misspelt hook": (
+        NOTHING + "@hookimpl\ndef component(): return []",
+        "implements hooks that do not exist: component; there is: components",
+    ),
+    "a logger's hook": (NOTHING + "@hookimpl\ndef on_step(): pass", "implements hooks that do not exist: on_step"),
+    "wrong arguments": (NOTHING + "@hookimpl\ndef components(register): return []", "register"),
+    "no hook": ("def components(): return []", "implements no hook"),
+    "old API": ("LDMKIT_API = 0", "written for plugin API 0; this ldmkit has 1"),
+    "hook raises": (NOTHING + "@hookimpl\ndef components(): return 1 / 0", "ZeroDivisionError"),
+    "not components": (NOTHING + "@hookimpl\ndef components(): return ['text']", "must return Components"),
+    "unknown kind": (
+        NOTHING + "@hookimpl\ndef components(): return [Component('conds', 'a', 'b.c:D', '')]",
+        "there is no kind of part 'conds'; did you mean 'cond'?",
+    ),
+    "target without class": (
+        NOTHING + "@hookimpl\ndef components(): return [Component('cond', 'a', 'os.system', '')]",
+        "'os.system' is not 'package.module:Class'",
+    ),
+    "same part twice": (
+        NOTHING + "@hookimpl\ndef components(): return [Component('cond', 'a', 'b.c:D', '')] * 2",
+        "provides cond 'a' twice",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_plugin_fails_alone_and_says_why(case: str, install: Install, hook: Hook) -> None:
+    module, error = BAD[case]
+    install("bad-one", module)
+    install("good-one", hook("good_one"))
+    assert plugin("bad-one").status == "failed"
+    assert error in plugin("bad-one").error
+    assert "\n" not in plugin("bad-one").error
+    assert plugin("good-one").status == "ok"
+
+
+def test_a_class_in_place_of_a_module_is_refused_when_it_is_loaded(install: Install) -> None:
+    install("bad-one", "class Plugin: pass", target="bad_one:Plugin")
+    assert "names the class Plugin" in plugin("bad-one").error
+
+
+def test_an_instance_can_be_a_plugin(install: Install) -> None:
+    module = NOTHING + "class Plugin:\n    @hookimpl\n    def components(self): return []\nplugin = Plugin()"
+    install("good-one", module, target="good_one:plugin")
+    assert plugin("good-one").status == "ok"
+
+
+def test_ctrl_c_while_loading_is_not_swallowed(install: Install) -> None:
+    install("bad-one", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        discover()
+
+
+def test_what_a_plugin_prints_does_not_reach_stdout(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+    install("loud-one", "print('hello')\n" + NOTHING + "@hookimpl\ndef components(): return []")
+    assert plugin("loud-one").status == "ok"
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", ["its-entry", "bad-one"])
+def test_a_disabled_plugin_is_not_even_imported(name: str, install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("bad-one", "raise ValueError('imported')", entry="its-entry")
+    monkeypatch.setenv("LDMKIT_DISABLE", f"another, {name}")
+    assert plugin("bad-one").status == "disabled"
+
+
+def test_lookup_says_the_nearest_name_and_which_plugins_failed(install: Install) -> None:
+    install("bad-one", "import no_such_module_anywhere")
+    with pytest.raises(ConfigError, match=r"no plugin provides cond 'txt'; did you mean 'text'\? There is: .*bad-one"):
+        registry().lookup("cond", "txt")
+    with pytest.raises(ConfigError, match="there is no kind of part 'conds'; did you mean 'cond'"):
+        registry().lookup("conds", "text")
+
+
+def test_two_packages_with_one_name_clash_only_when_it_is_asked_for(install: Install, hook: Hook) -> None:
+    install("one", hook("one"))
+    install("two", hook("two"))
+    assert plugin("one").status == plugin("two").status == "ok"
+    assert registry().lookup("cond", "text")[1].distribution == "ldmkit"
+    with pytest.raises(ConfigError) as error:
+        registry().lookup("cond", "made-up")
+    assert str(error.value) == (
+        "cond 'made-up' is provided by more than one package: one 1.0 and two 1.0; "
+        "leave one out with LDMKIT_DISABLE=one or LDMKIT_DISABLE=two"
+    )
+
+
+def test_disabling_one_of_two_packages_ends_their_clash(
+    install: Install, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("one", hook("one"))
+    install("two", hook("two"))
+    monkeypatch.setenv("LDMKIT_DISABLE", "one")
+    registry.cache_clear()
+    assert registry().lookup("cond", "made-up")[1].distribution == "two"
+    assert registry().clashes() == []
+
+
+def test_a_clash_of_entry_names_is_told_apart_by_distribution(install: Install, hook: Hook) -> None:
+    install("one", hook("one"), entry="same")
+    install("two", hook("two"), entry="same")
+    (line,) = registry().clashes()
+    assert "LDMKIT_DISABLE=one or LDMKIT_DISABLE=two" in line
+
+
+def test_option_files_that_clash_are_listed(install: Install, hook: Hook) -> None:
+    install("one", hook("one", name="one"), files={"conf/cond/text.yaml": "name: one"})
+    (line,) = registry().clashes()
+    assert "the option file cond/text.yaml" in line
+    assert "LDMKIT_DISABLE=one" in line
+
+
+def test_the_order_of_installation_changes_nothing(install: Install, hook: Hook) -> None:
+    install("zed", hook("zed", name="z"))
+    install("abc", hook("abc", name="a"))
+    names = [plugin.distribution for plugin in discover().plugins]
+    assert names == sorted(names)
+
+
+def test_a_part_that_cannot_be_imported_names_its_package(install: Install, hook: Hook) -> None:
+    install("one", hook("one"), files={"part.py": "import no_such_module_anywhere"})
+    with pytest.raises(LdmkitError, match=r"cond 'made-up' of one 1\.0 cannot be imported from one\.part:Part: Module"):
+        registry().part("cond", "made-up")
+
+
+def test_a_target_that_is_not_a_class_is_refused(install: Install, hook: Hook) -> None:
+    install("one", hook("one"), files={"part.py": "def Part(config): pass"})
+    with pytest.raises(LdmkitError, match="is not a class"):
+        registry().part("cond", "made-up")
+
+
+def test_the_kernels_own_options_are_where_hydra_is_told() -> None:
+    assert (kernel_conf() / "config.yaml").is_file()
