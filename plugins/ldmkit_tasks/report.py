@@ -31,6 +31,8 @@ PARTS = ("scale", "data", "model", "cond", "denoiser", "objective", "guidance", 
 """Groups whose choices stand in the report's head."""
 SHOWN_SIZE = 128
 """Pixels of the page to which small pictures are enlarged, by whole factors."""
+GRID_SIZE = 400
+"""The same for grids of pictures."""
 LARGEST_SIZE = 320
 """Pixels of the page that a single picture takes at most."""
 
@@ -75,7 +77,7 @@ def render(run_directory: Path, summary: Summary) -> str:
     seconds = sum(stage.seconds for stage in summary.stages)
     samples = [(sample, picture(run_directory / sample.path)) for sample in summary.samples]
     pairs = [[picture(run_directory / path) for path in pair] for pair in summary.reconstructions]
-    previews = [(step, picture(run_directory / path)) for step, path in summary.previews]
+    previews = [(step, picture(run_directory / path, GRID_SIZE)) for step, path in summary.previews]
     prompt = summary.metrics.get("prompt", {})
     return _template().render(
         run=run_directory.resolve().name,
@@ -106,15 +108,18 @@ class Picture:
     enlarged: bool
 
 
-def picture(path: Path) -> Picture | None:
-    """Read a PNG, as it is, into the page; None where there is none. Small pictures are enlarged by whole factors."""
+def picture(path: Path, room: int = SHOWN_SIZE) -> Picture | None:
+    """Read a PNG, as it is, into the page; None where there is none.
+
+    Small pictures are enlarged by the largest whole factor with which they stay within ``room`` pixels.
+    """
     try:
         data = path.read_bytes()
         with Image.open(path, formats=["PNG"]) as opened:
             width, height = opened.size
     except (OSError, ValueError, SyntaxError):
         return None
-    factor: float = max(1, SHOWN_SIZE // max(width, height))
+    factor: float = max(1, room // max(width, height))
     return Picture(
         f"data:image/png;base64,{base64.b64encode(data).decode()}",
         int(width * factor),

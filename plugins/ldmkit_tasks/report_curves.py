@@ -59,9 +59,7 @@ def stage_curves(curves: Curves) -> list[StageCurves]:
         rates = {"images/s": speed(metrics.get("images", []), metrics.get("seconds", []))}
         rest = {name: points for name, points in metrics.items() if name != "loss" and name not in COUNTERS} | rates
         others = [
-            (name, points[-1][1], line_chart([Series(name, points)], title=f"{name} of {stage}", width=280, height=110))
-            for name, points in rest.items()
-            if len(points) > 1
+            (name, points[-1][1], small_chart(stage, name, points)) for name, points in rest.items() if len(points) > 1
         ]
         if loss or others:
             drawn.append(StageCurves(stage, loss, others))
@@ -75,6 +73,12 @@ def loss_chart(stage: str, points: list[Point]) -> Markup:
         return Markup("")
     series = [Series("logged", points, faint=True), Series("smoothed", smooth(points))]
     return line_chart(series, title=f"loss of {stage} over its steps", x_label="step")
+
+
+def small_chart(stage: str, name: str, points: list[Point]) -> Markup:
+    """Draw a metric beside the loss; learning rates and speeds on a linear scale."""
+    log_y = False if name in {"lr", "images/s"} else None
+    return line_chart([Series(name, points)], title=f"{name} of {stage}", log_y=log_y, width=280, height=110)
 
 
 def speed(images: list[Point], seconds: list[Point]) -> list[Point]:

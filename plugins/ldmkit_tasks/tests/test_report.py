@@ -128,7 +128,7 @@ def full(directory: Path, prompts: list[str]) -> Summary:
         ],  # type: ignore[arg-type]
         samples=samples,  # type: ignore[arg-type]
         reconstructions=[(picture(directory / "o.png"), picture(directory / "r.png"))],
-        previews=[(300, picture(directory / "p.png", 200))],
+        previews=[(300, picture(directory / "p.png", 200)), (600, picture(directory / "q.png", 500))],
         versions={"ldmkit": "0.1.0", "torch": "2.13.0"},
     )
 
@@ -178,12 +178,12 @@ def test_pictures_are_inside_whole_and_with_their_metadata(tmp_path: Path) -> No
     summary = full(tmp_path, ["a red circle", "a blue square"])
     page = Page(write_report(tmp_path, summary))
     images = page.having("img")
-    assert len(images) == 2 + 2 + 1
+    assert len(images) == 2 + 2 + 2
     for attributes in images:
         data = base64.b64decode(attributes["src"].partition(",")[2], validate=True)
         with Image.open(io.BytesIO(data)) as opened:
             opened.load()
-            factor = 2 if opened.width == 64 else 1
+            factor = {64: 2, 200: 2, 500: 1}[opened.width]  # a sample into 128 pixels, a grid into 400
             assert (int(attributes["width"]), int(attributes["height"])) == (
                 factor * opened.width,
                 factor * opened.height,
