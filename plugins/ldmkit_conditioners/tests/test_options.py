@@ -36,7 +36,7 @@ DATA = DataSpec(
 def option(name: str) -> dict[str, Any]:
     node = OmegaConf.create({"scale": SCALE, "cond": {name: OmegaConf.load(OPTIONS / f"{name}.yaml")}})
     resolved: Any = OmegaConf.to_container(node, resolve=True)
-    return resolved["cond"][name]  # type: ignore[no-any-return]
+    return dict(resolved["cond"][name])
 
 
 def test_every_component_has_an_option_file_and_every_option_file_a_component() -> None:

@@ -32,7 +32,7 @@ def test_every_component_has_an_option_file_and_every_option_file_a_component() 
 
 @pytest.mark.parametrize("name", PARTS)
 def test_an_option_file_has_the_keys_of_its_config_in_their_order(name: str) -> None:
-    option = OmegaConf.to_container(OmegaConf.load(OPTIONS / f"{name}.yaml"))
+    option: Any = OmegaConf.to_container(OmegaConf.load(OPTIONS / f"{name}.yaml"))
     expected = keys(PARTS[name].Config)
     assert keys_of_yaml(option) == expected
     assert list(option) == list(expected)
@@ -40,6 +40,6 @@ def test_an_option_file_has_the_keys_of_its_config_in_their_order(name: str) -> 
 
 @pytest.mark.parametrize("name", PARTS)
 def test_a_part_is_built_from_its_option_file(name: str) -> None:
-    option = OmegaConf.to_container(OmegaConf.load(OPTIONS / f"{name}.yaml"))
+    option: Any = OmegaConf.to_container(OmegaConf.load(OPTIONS / f"{name}.yaml"))
     part = PARTS[name](typed(PARTS[name].Config, option, "objective"))
     assert len(part.levels(3)) == 4

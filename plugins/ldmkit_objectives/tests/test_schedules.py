@@ -85,6 +85,10 @@ def test_the_spacing_is_trailing() -> None:
     assert schedule().levels(10).t.tolist() == [999, 899, 799, 699, 599, 499, 399, 299, 199, 99, 0]
 
 
+def test_times_between_two_steps_are_rounded_to_the_nearer() -> None:
+    assert schedule().levels(3).t.tolist() == [999, 666, 332, 0]  # 1000, 666.7, 333.3, less one
+
+
 def test_no_level_at_all_is_refused() -> None:
     with pytest.raises(ValueError, match="steps=0 but expected 1 or more"):
         schedule().levels(0)

@@ -11,7 +11,9 @@ from ldmkit.artifacts.random import RowRandom
 from ldmkit.errors import ConfigError
 
 
-def draw(count: int, distribution: str = "uniform", stratified: bool = False, mean: float = 0.0, std: float = 1.0):
+def draw(
+    count: int, distribution: str = "uniform", stratified: bool = False, mean: float = 0.0, std: float = 1.0
+) -> torch.Tensor:
     config = TimesConfig(distribution=distribution, stratified=stratified, mean=mean, std=std)  # type: ignore[arg-type]
     return Times(config).draw(RowRandom.of(0, "denoiser", 5, range(count)))
 

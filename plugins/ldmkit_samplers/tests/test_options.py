@@ -31,7 +31,7 @@ def test_every_component_has_an_option_file_and_every_option_file_a_component() 
 @pytest.mark.parametrize("part", PARTS, ids="=".join)
 def test_an_option_file_has_the_keys_of_its_config_in_their_order_and_builds_it(part: tuple[str, str]) -> None:
     kind, name = part
-    option = OmegaConf.to_container(OmegaConf.load(CONF / kind / f"{name}.yaml"))
+    option: Any = OmegaConf.to_container(OmegaConf.load(CONF / kind / f"{name}.yaml"))
     config = PARTS[part].Config
     assert list(option) == [field.name for field in fields(config)]
     assert isinstance(PARTS[part](typed(config, option, kind)), PARTS[part])
