@@ -19,9 +19,7 @@ TIMES = TimesConfig(distribution="uniform", stratified=False, mean=0.0, std=1.0)
 
 
 def objective(part: Any, schedule: ScheduleConfig = LINEAR, norm: str = "l2") -> Objective:
-    return part(  # type: ignore[no-any-return]
-        part.Config(name=part.__name__.lower(), schedule=schedule, times=TIMES, norm=norm)
-    )
+    return part(part.Config(name=part.__name__.lower(), schedule=schedule, times=TIMES, norm=norm))
 
 
 def rows(count: int, step: int = 0) -> RowRandom:
