@@ -23,8 +23,8 @@ class KLAutoencoder(FirstStage):
 
     Images (B, C, H, W) in [-1, 1] => diagonal Gaussian over latents (B, ``z_channels``, H / f, W / f), whose
     log-variance is clamped to [-30, 20] and whose mean and deviation are fp32 also under autocast. With ``patch`` 1,
-    norm ``group``, attention, 2 and 3 blocks, it is the paper's network, and a CompVis checkpoint of a first stage
-    loads with no renaming; with norm ``none`` each residual branch begins at zero.
+    norm ``group``, middle ``attention``, 2 and 3 blocks, it is the paper's network, and the CompVis checkpoint of a
+    first stage loads with no renaming; with norm ``none`` each residual branch begins at zero.
 
     Raises :class:`ConfigError` for a config whose levels do not fit, and for images whose sides are not multiples of f.
     """
@@ -37,7 +37,7 @@ class KLAutoencoder(FirstStage):
         multipliers: list[int]
         patch: int
         norm: str
-        attention: bool
+        middle: str
         attention_factors: list[int]
         encoder_blocks: int
         decoder_blocks: int
@@ -61,7 +61,7 @@ class KLAutoencoder(FirstStage):
             multipliers=config.multipliers,
             patch=config.patch,
             norm=config.norm,
-            attention=config.attention,
+            middle=config.middle,
             attention_factors=config.attention_factors,
             dropout=config.dropout,
         )

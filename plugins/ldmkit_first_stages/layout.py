@@ -9,6 +9,7 @@ from ldmkit.errors import ConfigError
 from ldmkit_first_stages.blocks import GROUPS
 
 NORMS = ("group", "none")
+MIDDLES = ("attention", "residual", "none")
 
 
 def power_of_two(value: int) -> bool:
@@ -21,12 +22,13 @@ class Layout:
     """What encoder and decoder have in common; level 0 is the highest resolution.
 
     ``widths`` and ``attention`` have one entry for each level; ``patch`` pixels a side are folded into channels
-    before level 0; ``middle_attention`` is attention at the lowest resolution between two residual blocks.
+    before level 0; ``middle`` is what stands at the lowest resolution between encoder levels and latent, and between
+    latent and decoder levels: two residual blocks, with attention in between or not, or nothing.
     """
 
     widths: tuple[int, ...]
     attention: tuple[bool, ...]
-    middle_attention: bool
+    middle: str
     patch: int
     norm: str
     dropout: float
@@ -41,7 +43,7 @@ class Layout:
         multipliers: Sequence[int],
         patch: int,
         norm: str,
-        attention: bool,
+        middle: str,
         attention_factors: Sequence[int],
         dropout: float,
     ) -> Layout:
@@ -70,7 +72,7 @@ class Layout:
         layout = cls(
             widths=tuple(width * multiplier for multiplier in multipliers[kept]),
             attention=tuple(each in attention_factors for each in factors[kept]),
-            middle_attention=attention,
+            middle=middle,
             patch=patch,
             norm=norm,
             dropout=dropout,
@@ -79,9 +81,10 @@ class Layout:
         return layout
 
     def check(self, name: str) -> None:
-        """Raise :class:`ConfigError` unless norm, widths and dropout go together."""
-        if self.norm not in NORMS:
-            raise ConfigError(f"model '{name}': norm is '{self.norm}' but must be one of: {', '.join(NORMS)}")
+        """Raise :class:`ConfigError` unless norm, middle, widths and dropout are valid together."""
+        for key, value, choices in (("norm", self.norm, NORMS), ("middle", self.middle, MIDDLES)):
+            if value not in choices:
+                raise ConfigError(f"model '{name}': {key} is '{value}' but must be one of: {', '.join(choices)}")
         unit = GROUPS if self.norm == "group" else 1
         for width in self.widths:
             if width < 1 or width % unit:

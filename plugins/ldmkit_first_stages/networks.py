@@ -41,17 +41,23 @@ class Level(nn.Module):
 
 
 class Middle(nn.Module):
-    """Residual block, attention, residual block at the lowest resolution."""
+    """Residual block, attention where the layout has it, residual block, at the lowest resolution."""
 
     def __init__(self, layout: Layout) -> None:
         super().__init__()
         width = layout.widths[-1]
         self.block_1 = ResidualBlock(width, width, norm=layout.norm, dropout=layout.dropout)
-        self.attn_1 = SelfAttention(width, norm=layout.norm) if layout.middle_attention else nn.Identity()
+        attends = layout.middle == "attention"
+        self.attn_1 = SelfAttention(width, norm=layout.norm) if attends else nn.Identity()
         self.block_2 = ResidualBlock(width, width, norm=layout.norm, dropout=layout.dropout)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.block_2(self.attn_1(self.block_1(features)))
+
+
+def middle(layout: Layout) -> nn.Module:
+    """The middle of ``layout``; the identity where it has none."""
+    return nn.Identity() if layout.middle == "none" else Middle(layout)
 
 
 class Encoder(nn.Module):
@@ -66,7 +72,7 @@ class Encoder(nn.Module):
             Level(layout, level, channels=layout.widths[max(level - 1, 0)], blocks=blocks, halve=level < last)
             for level in range(last + 1)
         )
-        self.mid = Middle(layout)
+        self.mid = middle(layout)
         self.norm_out = normalization(layout.norm, layout.widths[-1])
         self.conv_out = nn.Conv2d(layout.widths[-1], out_channels, 3, padding=1)
 
@@ -85,7 +91,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.patch = layout.patch
         self.conv_in = nn.Conv2d(z_channels, layout.widths[-1], 3, padding=1)
-        self.mid = Middle(layout)
+        self.mid = middle(layout)
         last = len(layout.widths) - 1
         self.up = nn.ModuleList(
             Level(layout, level, channels=layout.widths[min(level + 1, last)], blocks=blocks, double=level > 0)

@@ -28,7 +28,7 @@ SMALL = {
     "multipliers": [1, 2, 2],
     "patch": 1,
     "norm": "group",
-    "attention": True,
+    "middle": "attention",
     "attention_factors": [],
     "encoder_blocks": 2,
     "decoder_blocks": 3,
@@ -42,7 +42,7 @@ DEMO = SMALL | {
     "multipliers": [1, 2, 4, 4],
     "patch": 4,
     "norm": "none",
-    "attention": False,
+    "middle": "none",
     "encoder_blocks": 1,
     "decoder_blocks": 2,
 }
@@ -73,7 +73,7 @@ def test_the_paper_scale_has_the_keys_shapes_and_count_of_the_published_network(
                 multipliers=multipliers,
                 patch=1,
                 norm="group",
-                attention=True,
+                middle="attention",
                 attention_factors=attention_factors,
                 encoder_blocks=2,
                 decoder_blocks=3,
@@ -107,6 +107,14 @@ def test_folding_pixels_leaves_the_factor_and_takes_levels_away(patch: int) -> N
     assert model.encode(images(1, 3, 32, 16)).mean.shape == (1, 4, 4, 2)
     assert len(model.encoder.down) == len(model.decoder.up) == 4 - {1: 0, 2: 1, 4: 2, 8: 3}[patch]
     assert model.encoder.conv_in.weight.shape[:2] == ({1: 16, 2: 32, 4: 64, 8: 64}[patch], 3 * patch**2)
+
+
+def test_the_middle_is_two_residual_blocks_with_attention_or_without_or_nothing() -> None:
+    keys = {middle: set(build(middle=middle).state_dict()) for middle in ("attention", "residual", "none")}
+    assert {key for key in keys["attention"] - keys["residual"] if ".mid.attn_1." not in key} == set()
+    assert len(keys["attention"] - keys["residual"]) == 2 * 10  # weight and bias of norm, q, k, v and proj_out, twice
+    assert keys["residual"] - keys["none"] == {key for key in keys["residual"] if ".mid.block_" in key}
+    assert len(keys["residual"] - keys["none"]) == 2 * 16
 
 
 @pytest.mark.parametrize("channels", [1, 4])
@@ -152,7 +160,7 @@ def test_the_deviation_is_that_of_the_clamped_log_variance() -> None:
 
 
 def test_without_normalisation_every_residual_branch_begins_at_zero() -> None:
-    model = KLAutoencoder(KLAutoencoder.Config(**DEMO | {"attention": True}), channels=3)
+    model = KLAutoencoder(KLAutoencoder.Config(**DEMO | {"middle": "attention"}), channels=3)
     features = images(2, 64, 4, 4)
     assert torch.equal(model.encoder.mid(features), features)
     assert not any("norm" in key for key in model.state_dict())
@@ -226,6 +234,7 @@ def test_an_image_that_the_factor_does_not_divide_is_refused_in_one_line() -> No
         ({"patch": 3}, "patch is 3"),
         ({"patch": 8}, "at most the factor, 4"),
         ({"norm": "batch"}, "norm is 'batch'"),
+        ({"middle": "mlp"}, "middle is 'mlp'"),
         ({"width": 48}, "48 channels wide"),
         ({"width": 0, "norm": "none"}, "0 channels wide"),
         ({"attention_factors": [8]}, "attention_factors has 8"),

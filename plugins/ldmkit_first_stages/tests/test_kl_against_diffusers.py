@@ -41,7 +41,7 @@ def pair() -> tuple[KLAutoencoder, torch.nn.Module]:
         multipliers=[1, 2, 2],
         patch=1,
         norm="group",
-        attention=True,
+        middle="attention",
         attention_factors=[],
         encoder_blocks=2,
         decoder_blocks=3,
