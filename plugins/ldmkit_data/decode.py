@@ -122,7 +122,7 @@ def _load(file: BinaryIO) -> tuple[Image.Image, int]:
         raise
     # Decoders of damaged bytes raise OSError, SyntaxError, ValueError, struct.error, IndexError, zlib.error and more.
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).encode("ascii", "backslashreplace").decode().split()) or type(error).__name__
         raise UndecodableError(f"damaged: {reason[:200]}") from None
 
 

@@ -172,9 +172,10 @@ class Folder(DataSource):
             count += 1
         if count >= len(seen):
             different = len({one.sha256 for one in seen})
+            what = f"data.path={self.config.path!r} has {different} different image{'s' * (different != 1)} to use"
+            share = f"data.validation={self.config.validation:g}"
             raise DataError(
-                f"data.path={self.config.path!r} has {different} different image{'s' * (different != 1)} to use; "
-                f"expected at least one to train on and one to hold out (data.validation={self.config.validation:g})"
+                "; ".join([what, f"expected at least one to train on and one to hold out ({share})", *self.notices])
             )
         return {"train": sorted(by_hash[count:]), "validation": by_hash[:count]}
 

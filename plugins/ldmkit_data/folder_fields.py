@@ -20,6 +20,7 @@ CLASS_COLUMNS = ("class", "label")
 MAP_COLUMNS = ("map_file_name", "map")
 MAP = "semantic"
 MAP_SUFFIX = "_map.png"
+SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test"}
 LARGEST = float(np.finfo(np.float32).max)
 MAP_NAMES = ("map_names.txt", "map_names.json")
 
@@ -183,6 +184,10 @@ def columns(found: Annotations, images: Sequence[str], notices: list[str]) -> Co
         index = {name: number for number, name in enumerate(names)}
         result.numbers["class"] = np.array([index[found.classes[image]] for image in images], np.int64)
         result.specs["class"] = FieldSpec(kind="label", names=tuple(printable(name) for name in names))
+        if {name.lower() for name in names} <= SPLITS:
+            notices.append(
+                f"the folders {', '.join(names)} count as classes; if they are splits, point data.path at one"
+            )
     for name, scalars in found.scalars.items():
         if _complete(name, scalars, images, notices):
             result.numbers[name] = np.array([scalars[image] for image in images], np.float32)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from ldmkit_data import folder_pixels
+from ldmkit_data.folder_scan import scan
 from PIL import Image
 
 from ldmkit.errors import ConfigError, DataError
@@ -146,6 +147,16 @@ def test_a_map_has_the_geometry_of_its_image(folder, tmp_path):
     assert source.spec.fields["semantic"].names == tuple("01234")
 
 
+@pytest.mark.parametrize("size", [5, 48])
+def test_scaling_a_map_invents_no_class(folder, tmp_path, size):
+    for seed in range(2):
+        save(tmp_path / f"{seed}.png", seed, (16, 16))
+        classes = np.random.default_rng(seed).choice(np.array([0, 200], np.uint8), (16, 16))
+        Image.fromarray(classes).save(tmp_path / f"{seed}_map.png")
+    for batch in every(folder(size=size)).values():
+        assert set(batch.fields["semantic"].unique().tolist()) == {0, 200}
+
+
 def test_maps_are_turned_upright_as_images_are(folder, tmp_path):
     exif = Image.Exif()
     exif[274] = 6
@@ -196,6 +207,13 @@ def test_a_picture_that_is_only_called_like_a_map_is_a_picture(folder, tmp_path)
     assert "semantic" not in source.spec.fields
 
 
+def test_a_picture_that_the_metadata_names_is_no_map(folder, tmp_path):
+    for seed, name in enumerate(["world.png", "world_map.png"]):
+        save(tmp_path / name, seed)
+    (tmp_path / "metadata.csv").write_text("file_name,text\nworld.png,the world\nworld_map.png,a map\n")
+    assert texts(folder()) == ["a map", "the world"]
+
+
 def test_a_map_whose_image_is_gone_is_bad_where_others_have_theirs(folder, tmp_path):
     for seed in range(3):
         save(tmp_path / f"{seed}.png", seed)
@@ -231,6 +249,12 @@ def test_one_folder_or_a_picture_outside_of_the_folders_makes_no_classes(folder,
     source = folder()
     assert "class" not in source.spec.fields
     assert any("1 of 5 images, first '4.png', have no 'class'" in notice for notice in source.notices)
+
+
+def test_folders_called_like_splits_are_pointed_out(folder, tmp_path):
+    save(tmp_path / "train" / "0.png", 0)
+    save(tmp_path / "val" / "1.png", 1)
+    assert folder().notices == ["the folders train, val count as classes; if they are splits, point data.path at one"]
 
 
 def test_a_folder_without_annotations_has_no_fields(folder, tmp_path):
@@ -359,6 +383,10 @@ def test_the_order_is_that_of_the_paths_however_the_file_system_lists_them(folde
 
 def test_decomposed_names_find_their_captions_and_sort_as_composed_ones(folder, tmp_path):
     composed, decomposed = "caf\u00e9", "cafe\u0301"
+    for name in ("e\u0301", "f"):  # as bytes e comes first, and \u00e9, which is the same name, last
+        (tmp_path / "order").mkdir(exist_ok=True)
+        (tmp_path / "order" / name).write_text("")
+    assert scan(tmp_path / "order", follow_links=False).files == ["f", "e\u0301"]
     save(tmp_path / f"{composed}.png", 0)
     (tmp_path / f"{decomposed}.txt").write_text("coffee")
     save(tmp_path / "cafz.png", 1)
@@ -390,11 +418,11 @@ def test_every_change_of_the_data_changes_the_digest(folder, tmp_path):
     data = bytearray((tmp_path / "0.png").read_bytes())
     (tmp_path / "0.png").write_bytes(data + b"\0")  # behind the image: the same pixels, another file
     changed()
-    save(tmp_path / "1_map.png", 7, mode="L")
-    changed()
     (tmp_path / "2.txt").write_text("another caption")
     changed()
     (tmp_path / "map_names.json").write_text(json.dumps([f"name {index}" for index in range(256)]))
+    changed()
+    save(tmp_path / "1_map.png", 7, mode="L")
     changed()
     save(tmp_path / "3.png", 3)
     changed()

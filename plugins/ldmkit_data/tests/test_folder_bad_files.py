@@ -140,7 +140,7 @@ def test_an_empty_directory_says_what_there_is(folder, tmp_path):
 
 def test_a_directory_of_bad_files_alone_is_an_error_even_where_all_may_be_bad(folder, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"")
-    with pytest.raises(DataError, match="0 different images to use"):
+    with pytest.raises(DataError, match=r"0 different images to use; .*'bad\.png': empty file"):
         folder(max_bad=1.0)
 
 
