@@ -45,8 +45,8 @@ class RunSpec:
         """A step of ``stage`` has ended; ``step`` counts from 1, also over a resume."""
 
     @hookspec
-    def on_sample(self, stage: str, step: int, images: Tensor, captions: list[str]) -> None:
-        """Pictures were made after ``step``: uint8 (B, C, H, W)."""
+    def on_sample(self, stage: str, step: int, images: Tensor, captions: list[str], path: Path) -> None:
+        """Pictures were made after ``step``: uint8 (B, C, H, W), laid out as one grid in the file ``path``."""
 
     @hookspec
     def on_metrics(self, section: str, metrics: Mapping[str, float]) -> None:

@@ -59,7 +59,9 @@ def _unreadable(line: str, groups: Groups, names: list[str]) -> str:
 
 
 def _what_is_wrong(key: str, value: str) -> str:
-    if not re.fullmatch(r"[+~]*[\w\-/.:$]+(@[\w\-/.:]+)?", key):
+    try:
+        _parser().parse_overrides([f"{key}=1"])
+    except Exception:  # then it is the key, whatever the value is
         path = ".".join(_steps(key.strip().strip("+~")))
         return f"'{key}' is not a key" + (f"; did you mean '{path}'?" if path != key else "")
     if any(value.count(mark) % 2 for mark in "'\"") or any(
