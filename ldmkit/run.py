@@ -6,6 +6,7 @@ import logging
 import platform
 import secrets
 import shlex
+import shutil
 import signal
 import time
 from abc import ABC, abstractmethod
@@ -109,6 +110,7 @@ class Run:
         found = self.store.find(name, inputs)
         self.loggers.on_stage(stage=name, steps=steps, reused=found is not None)
         artifact = found or self.store.obtain(name, inputs, make, waiting=logger.warning)
+        shutil.rmtree(self.checkpoints(name), ignore_errors=True)
         self.record(name, time.perf_counter() - began, steps=steps, reused=artifact.reused, digest=artifact.digest)
         return artifact
 

@@ -59,4 +59,5 @@ class RowRandom:
 
     def uniform(self, purpose: str, *, device: torch.device | str = "cpu") -> Tensor:
         """Numbers uniform in [0, 1): float32 (B,)."""
-        return torch.tensor([generator(*key, purpose).random() for key in self.keys]).to(device)
+        drawn = [generator(*key, purpose).random(dtype=np.float32) for key in self.keys]
+        return torch.from_numpy(np.array(drawn, np.float32)).to(device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -32,4 +31,3 @@ def train(
     loop = Loop(trainee, config, stage=stage, seed=run.seed, compute=run.compute, directory=run.checkpoints(stage))
     ema = loop.run(Listeners(on_step, on_checkpoint, run.stop.asked, previews or {}))
     ema.store_in(ema.module)
-    shutil.rmtree(run.checkpoints(stage), ignore_errors=True)

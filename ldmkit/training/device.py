@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -43,4 +44,12 @@ def choose(device: str, precision: str, threads: int) -> Compute:
 def _fast_in_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    return device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or _is_amd_with_bf16())
+
+
+def _is_amd_with_bf16() -> bool:
+    """Without AMX, Intel's AVX512-BF16 runs at half the rate of fp32; AMD's, from Zen 4 on, at twice the rate."""
+    if not torch.cpu._is_avx512_bf16_supported():
+        return False
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.is_file() and "AuthenticAMD" in cpuinfo.read_text()

@@ -84,12 +84,12 @@ class Console:
             self._say(f"{stage}: step {step}/{self._progress.steps}  {figures}")
 
     @hookimpl
-    def on_sample(self, stage: str, step: int, images: Tensor, captions: list[str]) -> None:
-        """Announce pictures, with the directory to look into."""
+    def on_sample(self, stage: str, step: int, images: Tensor, captions: list[str], path: Path) -> None:
+        """Announce pictures, with the file to look at."""
         caption = f", the first of '{printable(captions[0], CAPTION_WIDTH)}'" if captions else ""
         after = f" after step {step}" if step else ""
         plural = "s" if len(images) != 1 else ""
-        self._say(f"{stage}: {len(images)} picture{plural}{after}{caption}, in {self._directory}")
+        self._say(f"{stage}: {len(images)} picture{plural}{after}{caption}, in {path}")
 
     @hookimpl
     def on_metrics(self, section: str, metrics: Mapping[str, float]) -> None:

@@ -60,9 +60,9 @@ class JSONL:
         self._write("step", stage=stage, step=step, metrics=_as_json(metrics))
 
     @hookimpl
-    def on_sample(self, stage: str, step: int, images: Tensor, captions: list[str]) -> None:
+    def on_sample(self, stage: str, step: int, images: Tensor, captions: list[str], path: Path) -> None:
         """Record that pictures were made, and of what."""
-        self._write("sample", stage=stage, step=step, count=len(images), captions=captions)
+        self._write("sample", stage=stage, step=step, count=len(images), captions=captions, path=str(path))
 
     @hookimpl
     def on_metrics(self, section: str, metrics: Mapping[str, float]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ldmkit import __version__
 from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.pictures import save_grid, save_png
 from ldmkit.run import Run
@@ -50,8 +51,9 @@ def sample(run: Run, model: LatentDiffusion, count: int) -> tuple[Fields, Tensor
 def draw_grid(run: Run, model: LatentDiffusion, stage: str, step: int) -> None:
     """Sample a small grid and save it as ``samples/preview-<step>.png``."""
     fields, images = sample(run, model, run.settings.samples.grid)
-    save_grid(images, run.directory / "samples" / f"preview-{step:08d}.png")
-    run.loggers.on_sample(stage=stage, step=step, images=images, captions=captions(fields, run.data.spec))
+    path = save_grid(images, run.directory / "samples" / f"preview-{step:08d}.png")
+    said = captions(fields, run.data.spec)
+    run.loggers.on_sample(stage=stage, step=step, images=images, captions=said, path=path)
 
 
 def save_samples(run: Run, fields: Fields, images: Tensor, digest: str) -> list[Sample]:
@@ -69,13 +71,14 @@ def save_samples(run: Run, fields: Fields, images: Tensor, digest: str) -> list[
             "guidance": run.config["guidance"].get("scale", run.config["guidance"]["name"]),
             "checkpoint": digest,
             "command": run.command,
+            "version": __version__,
         }
         path = save_png(image, directory / f"{index:05d}.png", record)
         obeys = None if verdict is None else {aspect: bool(right[index]) for aspect, right in verdict.items()}
         written.append(Sample(path, prompt, run.seed + index, obeys))
     shown = images[: run.settings.samples.grid]
-    save_grid(shown, directory / "grid.png")
-    run.loggers.on_sample(stage="samples", step=0, images=shown, captions=prompts[: len(shown)])
+    path = save_grid(shown, directory / "grid.png")
+    run.loggers.on_sample(stage="samples", step=0, images=shown, captions=prompts[: len(shown)], path=path)
     return written
 
 

@@ -46,7 +46,9 @@ def test_every_event_is_a_line(tmp_path: Path) -> None:
     hooks.on_start(config={}, directory=tmp_path / "new")
     hooks.on_stage(stage="denoiser", steps=2, reused=False)
     hooks.on_step(stage="denoiser", step=1, metrics={"loss": 0.5, "images": 8})
-    hooks.on_sample(stage="denoiser", step=1, images=torch.zeros(2, 3, 4, 4), captions=["a 狐", "two\nlines"])
+    hooks.on_sample(
+        stage="denoiser", step=1, images=torch.zeros(2, 3, 4, 4), captions=["a 狐", "two\nlines"], path=Path("grid.png")
+    )
     hooks.on_checkpoint(stage="denoiser", step=1, path=Path("step-1"))
     hooks.on_metrics(section="prompt", metrics={"all": 0.75, "count": 4})
     hooks.on_end(error=KeyboardInterrupt())
@@ -54,7 +56,14 @@ def test_every_event_is_a_line(tmp_path: Path) -> None:
         {"event": "start"},
         {"event": "stage", "stage": "denoiser", "steps": 2, "reused": False},
         {"event": "step", "stage": "denoiser", "step": 1, "metrics": {"loss": 0.5, "images": 8}},
-        {"event": "sample", "stage": "denoiser", "step": 1, "count": 2, "captions": ["a 狐", "two\nlines"]},
+        {
+            "event": "sample",
+            "stage": "denoiser",
+            "step": 1,
+            "count": 2,
+            "captions": ["a 狐", "two\nlines"],
+            "path": "grid.png",
+        },
         {"event": "checkpoint", "stage": "denoiser", "step": 1, "path": "step-1"},
         {"event": "metrics", "section": "prompt", "metrics": {"all": 0.75, "count": 4}},
         {"event": "end", "error": "KeyboardInterrupt"},

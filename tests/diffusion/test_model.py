@@ -1,0 +1,114 @@
+"""The joined model: what it draws depends on the seed of each picture and on nothing else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import ldmkit
+from ldmkit.artifacts.random import RowRandom
+from ldmkit.diffusion.model import LatentDiffusion
+from ldmkit.diffusion.statistics import LatentStatistics
+from ldmkit.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def model() -> LatentDiffusion:
+    """Untrained, with all weights random, so that no zero-initialised layer hides a path."""
+    model = ldmkit.build(ldmkit.compose(["scale=smoke", "cond=[text,class]"]))
+    tokenizer(model)
+    noise = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=noise) * 0.1
+    return model
+
+
+def tokenizer(model: LatentDiffusion) -> None:
+    import tempfile
+    from pathlib import Path
+
+    for name, part in model.conditioners.items():
+        if name == "text":
+            with tempfile.TemporaryDirectory() as directory:
+                part.fit({"caption": ["a red circle", "a small blue square"]}, Path(directory))
+                part.restore(Path(directory))
+
+
+FIELDS = {"caption": ["a red circle", "a blue square", "a red square"], "class": torch.tensor([0, 5, 9])}
+
+
+def test_a_picture_is_the_same_alone_and_in_any_batch(model: LatentDiffusion) -> None:
+    together = model.sample(FIELDS, steps=4, seed=7)
+    alone = model.sample({"caption": ["a red square"], "class": torch.tensor([9])}, steps=4, seed=9)
+    in_ones = model.sample(FIELDS, steps=4, seed=7, batch_size=1)
+    torch.testing.assert_close(together[2:], alone, atol=1e-4, rtol=0)
+    torch.testing.assert_close(together, in_ones, atol=1e-4, rtol=0)
+    assert (together[0] - together[1]).abs().max() > 0.01
+
+
+def test_the_seed_and_the_condition_both_matter(model: LatentDiffusion) -> None:
+    one = model.sample(FIELDS, steps=2, seed=0)
+    assert not torch.equal(one, model.sample(FIELDS, steps=2, seed=1))
+    other = {"caption": ["a blue square"] * 3, "class": FIELDS["class"]}
+    assert not torch.equal(one, model.sample(other, steps=2, seed=0))
+    assert torch.equal(one, model.sample(FIELDS, steps=2, seeds=[0, 1, 2]))
+
+
+def test_pictures_are_pixels_of_the_trained_size_or_of_the_size_asked_for(model: LatentDiffusion) -> None:
+    assert model.sample(FIELDS, steps=1).shape == (3, 3, 32, 32)
+    wide = model.sample(FIELDS, steps=1, size=(32, 48))
+    assert wide.shape == (3, 3, 32, 48)
+    assert wide.abs().max() <= 1
+    with pytest.raises(ConfigError, match="33x32 does not divide by the first stage's factor 8"):
+        model.sample(FIELDS, size=(33, 32))
+
+
+def test_fields_that_are_missing_or_of_different_lengths_are_named(model: LatentDiffusion) -> None:
+    with pytest.raises(ConfigError, match=r"conditioned on caption, class, but class is missing"):
+        model.sample({"caption": ["a red circle"]})
+    with pytest.raises(ConfigError, match="different lengths: caption 1, class 2"):
+        model.sample({"caption": ["a red circle"], "class": torch.tensor([0, 1])})
+
+
+def test_no_pictures_are_no_pictures(model: LatentDiffusion) -> None:
+    assert model.sample({"caption": [], "class": torch.tensor([], dtype=torch.int64)}).shape == (0, 3, 32, 32)
+
+
+def test_sampling_leaves_training_mode_and_weights_as_they_were(model: LatentDiffusion) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.train()
+    model.sample(FIELDS, steps=1)
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_latents_are_normalised_between_first_stage_and_denoiser(model: LatentDiffusion) -> None:
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    plain = model.encode(images)
+    model.statistics = LatentStatistics(torch.full((4,), 2.0), torch.full((4,), 0.5), 1, "digest")
+    try:
+        torch.testing.assert_close(model.encode(images), (plain - 2) * 0.5)
+        torch.testing.assert_close(model.decode(model.encode(images)), model.first_stage.decode(plain).clamp(-1, 1))
+    finally:
+        model.statistics = None
+
+
+def test_the_loss_is_one_number_a_row_and_a_row_does_not_depend_on_its_batch(model: LatentDiffusion) -> None:
+    z0 = torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    config = ldmkit.compose(["scale=smoke", "cond=[]", "objective.times.stratified=false"])
+    unconditional = ldmkit.build(config)
+    whole = unconditional.loss(z0, {}, RowRandom.of(0, "test", 0, [0, 1, 2]))
+    alone = unconditional.loss(z0[2:], {}, RowRandom.of(0, "test", 0, [2]))
+    assert whole.shape == (3,)
+    torch.testing.assert_close(whole[2:], alone)
+
+
+def test_initial_weights_are_a_function_of_the_seed_and_of_each_part_alone() -> None:
+    one = ldmkit.build(ldmkit.compose(["scale=smoke"]))
+    two = ldmkit.build(ldmkit.compose(["scale=smoke", "denoiser.channels=64", "cond=[text,class]"]))
+    three = ldmkit.build(ldmkit.compose(["scale=smoke", "seed=1"]))
+    for name, value in one.first_stage.state_dict().items():
+        assert torch.equal(value, two.first_stage.state_dict()[name])
+    assert any(not torch.equal(v, three.first_stage.state_dict()[k]) for k, v in one.first_stage.state_dict().items())
+    text = one.conditioners.parts["text"].state_dict()
+    assert all(torch.equal(value, two.conditioners.parts["text"].state_dict()[name]) for name, value in text.items())
