@@ -69,6 +69,10 @@ class TransformerBlock(nn.Module):
         self.norm2 = nn.LayerNorm(channels)
         self.norm3 = nn.LayerNorm(channels)
 
+    def keys_values(self, tokens: Tensor) -> KeysValues:
+        """Tokens (B, M, D) => K and V, each (B, H, M, d)."""
+        return self.attn2.keys_values(tokens)
+
     def forward(self, features: Tensor, keys_values: KeysValues | None, bias: Tensor | None) -> Tensor:
         """(B, N, C) => (B, N, C)."""
         features = features + self.attn1(self.norm1(features))
@@ -100,10 +104,21 @@ class SpatialTransformer(nn.Module):
         self.norm = Norm(norm, channels, eps=1e-6)
         self.proj_in = Pointwise(channels, channels)
         self.transformer_blocks = nn.ModuleList(
-            TransformerBlock(channels, tokens, heads, dropout, feed_forward, feed_forward_multiple)
+            TransformerBlock(
+                channels,
+                tokens=tokens,
+                heads=heads,
+                dropout=dropout,
+                feed_forward=feed_forward,
+                feed_forward_multiple=feed_forward_multiple,
+            )
             for _ in range(depth)
         )
         self.proj_out = zeroed(Pointwise(channels, channels))
+
+    def keys_values(self, tokens: Tensor | None) -> list[KeysValues | None]:
+        """Tokens (B, M, D) => K and V for each block; without tokens None for each."""
+        return [None if tokens is None else block.keys_values(tokens) for block in self.transformer_blocks]
 
     def forward(self, features: Tensor, keys_values: Sequence[KeysValues | None], bias: Tensor | None) -> Tensor:
         """(B, C, h, w) => (B, C, h, w); ``keys_values`` has one entry for each block."""

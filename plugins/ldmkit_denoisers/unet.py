@@ -14,7 +14,7 @@ from ldmkit.errors import ConfigError, did_you_mean
 from ldmkit.protocols import Denoiser
 from ldmkit.specs import CondSpec, LatentSpec
 from ldmkit.values import Conditioning
-from ldmkit_denoisers.attention import MASKED, KeysValues, PlainAttention
+from ldmkit_denoisers.attention import MASKED, PlainAttention
 from ldmkit_denoisers.layers import Norm, zeroed
 from ldmkit_denoisers.prepared import Prepared, check
 from ldmkit_denoisers.residual import Downsample, ResBlock, Upsample
@@ -107,7 +107,7 @@ class UNet(Denoiser):
         skips = [channels] if every else []
         for level, multiplier in enumerate(config.multipliers):
             for repeat in range(config.res_blocks):
-                layers = [self.res_block(channels, config.channels * multiplier)]
+                layers: list[nn.Module] = [self.res_block(channels, config.channels * multiplier)]
                 channels = config.channels * multiplier
                 if 2**level in config.attention_factors:
                     layers.append(self.attention(channels))
@@ -133,7 +133,7 @@ class UNet(Denoiser):
                 self.takes.append(every or repeat == 0)
                 inputs = channels + (skips.pop() if self.takes[-1] else 0)
                 channels = config.channels * multiplier
-                layers = [self.res_block(inputs, channels)]
+                layers: list[nn.Module] = [self.res_block(inputs, channels)]
                 if 2**level in config.attention_factors:
                     layers.append(self.attention(channels))
                 if level and repeat + 1 == repeats:
@@ -143,16 +143,24 @@ class UNet(Denoiser):
 
     def res_block(self, inputs: int, outputs: int, resample: str | None = None) -> ResBlock:
         config = self.config
-        return ResBlock(inputs, outputs, 4 * config.channels, config.norm, config.dropout, config.scale_shift, resample)
+        return ResBlock(
+            inputs,
+            outputs,
+            time_width=4 * config.channels,
+            norm=config.norm,
+            dropout=config.dropout,
+            scale_shift=config.scale_shift,
+            resample=resample,
+        )
 
     def attention(self, channels: int) -> SpatialTransformer | PlainAttention:
         config = self.config
-        heads = config.heads or channels // (config.head_channels or channels)
-        if not heads or channels % heads:
+        key, number = ("heads", config.heads) if config.heads else ("head_channels", config.head_channels)
+        if not number or channels % number:
             raise ConfigError(
-                f"denoiser 'unet' got a level of {channels} channels but expected a multiple of"
-                f" {'heads' if config.heads else 'head_channels'}={config.heads or config.head_channels}"
+                f"denoiser 'unet' got a level of {channels} channels but expected a multiple of {key}={number}"
             )
+        heads = config.heads or channels // number
         if config.attention_without_tokens == "plain" and not self.cond.tokens:
             return PlainAttention(channels, heads, config.norm)
         return SpatialTransformer(
@@ -176,11 +184,7 @@ class UNet(Denoiser):
             tokens = tokens.masked_fill(~mask[:, :, None], 0)
             bias = torch.zeros_like(mask, dtype=tokens.dtype).masked_fill(~mask, MASKED)[:, None, None, :]
 
-        def told(transformer: SpatialTransformer) -> list[KeysValues | None]:
-            blocks = transformer.transformer_blocks
-            return [None if tokens is None else block.attn2.keys_values(tokens) for block in blocks]
-
-        keys_values = [told(transformer) for transformer in self.transformers]
+        keys_values = [transformer.keys_values(tokens) for transformer in self.transformers]
         return Prepared(keys_values, bias, None if vector is None else self.label_emb(vector), conditioning.map)
 
     def forward(self, z: Tensor, t: Tensor, conditioning: Conditioning | Prepared) -> Tensor:
@@ -191,7 +195,7 @@ class UNet(Denoiser):
         """
         prepared = conditioning if isinstance(conditioning, Prepared) else self.prepare(conditioning)
         features = self.input(z, prepared)
-        embedding = time_embedding(t, self.config.channels).to(self.time_embed[0].weight.dtype)
+        embedding = time_embedding(t, self.config.channels).to(z.dtype)
         time = self.time_embed(embedding)
         if prepared.vector is not None:
             time = time + prepared.vector
@@ -236,6 +240,8 @@ def validate(config: UNet.Config) -> None:
             f"denoiser 'unet' got heads={config.heads} and head_channels={config.head_channels} but expected exactly"
             " one of them; set the other to null"
         )
+    if config.channels % 2:
+        raise ConfigError(f"denoiser 'unet' got channels={config.channels} but expected an even number")
     factors = [2**level for level in range(len(config.multipliers))]
     strange = sorted(set(config.attention_factors) - set(factors))
     if strange:

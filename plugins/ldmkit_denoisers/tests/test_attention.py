@@ -1,0 +1,77 @@
+"""Attention: both of its forms agree, Q comes from the features, K and V from the tokens."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from ldmkit_denoisers.attention import MASKED, Attention, PlainAttention, attend
+from torch import Tensor
+
+
+def qkv(heads: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    torch.manual_seed(0)
+    return [torch.randn(3, heads, length, 16, dtype=dtype) for length in (10, 7, 7)]
+
+
+def bias() -> Tensor:
+    mask = torch.arange(7)[None] < torch.tensor([7, 4, 1])[:, None]
+    return torch.zeros(3, 7).masked_fill(~mask, MASKED)[:, None, None]
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+@pytest.mark.parametrize("masked", [False, True])
+def test_training_and_inference_compute_the_same(heads: int, masked: bool) -> None:
+    inputs = qkv(heads)
+    expected = attend(*inputs, bias() if masked else None)
+    trained = attend(*(value.requires_grad_() for value in inputs), bias() if masked else None)
+    assert trained.grad_fn is not None
+    torch.testing.assert_close(trained, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_are_those_of_the_fused_form() -> None:
+    ours, fused = ([value.requires_grad_() for value in qkv(2)] for _ in range(2))
+    attend(*ours, bias()).square().sum().backward()
+    F.scaled_dot_product_attention(*fused, attn_mask=bias()).square().sum().backward()
+    for mine, reference in zip(ours, fused, strict=True):
+        torch.testing.assert_close(mine.grad, reference.grad, atol=1e-5, rtol=1e-5)
+
+
+def test_a_bias_of_fp32_goes_with_features_of_bf16() -> None:
+    exact = attend(*qkv(2), bias())
+    for grad in (False, True):
+        rough = attend(*(value.requires_grad_(grad) for value in qkv(2, torch.bfloat16)), bias())
+        assert rough.dtype == torch.bfloat16
+        torch.testing.assert_close(rough.float(), exact, atol=0.05, rtol=0.05)
+
+
+def test_queries_come_from_the_features_and_keys_and_values_from_the_tokens() -> None:
+    attention = Attention(channels=16, tokens=6, heads=2, dropout=0.0)
+    assert [tuple(layer.weight.shape) for layer in (attention.to_q, attention.to_k, attention.to_v)] == [
+        (16, 16),
+        (16, 6),
+        (16, 6),
+    ]
+    features, tokens = torch.randn(2, 9, 16), torch.randn(2, 5, 6)
+    assert attention(features, attention.keys_values(tokens)).shape == (2, 9, 16)
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        attention(tokens, attention.keys_values(features))
+
+
+def test_zero_values_leave_nothing_but_the_output_bias() -> None:
+    attention = Attention(channels=16, tokens=6, heads=2, dropout=0.0)
+    torch.nn.init.zeros_(attention.to_v.weight)
+    out = attention(torch.randn(2, 9, 16), attention.keys_values(torch.randn(2, 5, 6)))
+    torch.testing.assert_close(out, attention.to_out[0].bias.expand_as(out))
+
+
+def test_plain_attention_splits_its_channels_by_head_before_q_k_and_v() -> None:
+    torch.manual_seed(0)
+    block = PlainAttention(channels=32, heads=2, norm="group")
+    torch.nn.init.normal_(block.proj_out.weight)
+    features = torch.randn(2, 32, 3, 3)
+    projected = F.conv1d(block.norm(features).flatten(2), block.qkv.weight, block.qkv.bias)
+    heads = projected.reshape(2 * 2, 3 * 16, 9)  # ADM's "legacy" order
+    q, k, v = heads.split(16, dim=1)
+    weights = torch.einsum("bct,bcs->bts", q * 16**-0.25, k * 16**-0.25).softmax(-1)
+    attended = torch.einsum("bts,bcs->bct", weights, v).reshape(2, 32, 9)
+    expected = features + F.conv1d(attended, block.proj_out.weight, block.proj_out.bias).view_as(features)
+    torch.testing.assert_close(block(features), expected, atol=1e-5, rtol=1e-5)

@@ -1,0 +1,48 @@
+"""The option file has the keys of the class it configures, and at every scale the class can be built from it."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import ldmkit_denoisers
+import pytest
+import torch
+from ldmkit_denoisers.unet import UNet
+from omegaconf import OmegaConf
+
+from ldmkit.registry.schema import typed
+from ldmkit.specs import CondSpec, LatentSpec
+
+OPTIONS = Path(ldmkit_denoisers.__file__).parent / "conf" / "denoiser"
+SCALE: dict[str, Any] = {
+    "channels": 32, "multipliers": [1, 2], "res_blocks": 1, "skips": "level", "attention_factors": [2], "heads": None,
+    "head_channels": 32, "transformer_depth": 1, "feed_forward": "silu", "feed_forward_multiple": 2, "norm": "layer",
+}  # fmt: skip
+
+
+def option(name: str) -> dict[str, Any]:
+    node = OmegaConf.create({"scale": {"denoiser": SCALE}, "denoiser": OmegaConf.load(OPTIONS / f"{name}.yaml")})
+    resolved: Any = OmegaConf.to_container(node, resolve=True)
+    return resolved["denoiser"]  # type: ignore[no-any-return]
+
+
+def test_every_component_has_an_option_file_and_every_option_file_a_component() -> None:
+    assert {component.name for component in ldmkit_denoisers.components()} == {p.stem for p in OPTIONS.glob("*.yaml")}
+
+
+def test_the_option_file_has_the_keys_of_its_config_in_their_order_and_builds_it() -> None:
+    assert list(option("unet")) == [field.name for field in fields(UNet.Config)]
+    config = typed(UNet.Config, option("unet"), "denoiser")
+    with torch.device("meta"):
+        network = UNet(config, latent=LatentSpec(channels=4, factor=8), cond=CondSpec(tokens=8))
+    assert network.accepts == {"tokens", "vector", "map"}
+
+
+def test_every_key_has_a_comment() -> None:
+    lines = (OPTIONS / "unet.yaml").read_text().splitlines()
+    assert [line for line in lines if " # " not in line] == []
+
+
+@pytest.mark.parametrize("key", SCALE)
+def test_numbers_that_depend_on_scale_are_read_from_it(key: str) -> None:
+    assert option("unet")[key] == SCALE[key]
