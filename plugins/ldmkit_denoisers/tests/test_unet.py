@@ -52,7 +52,7 @@ def test_the_time_is_heard(build: Build) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("bf16", [False, True])
 def test_every_parameter_learns(build: Build, variant: dict[str, Any], bf16: bool) -> None:
-    network = build(vector=10, map=3, **variant)
+    network = build(vector=10, map=3, channels=64, **variant)  # two channels to a group; one would leave no gradient
     told = Conditioning(
         tokens=TOLD.tokens,
         mask=torch.arange(5)[None] < torch.tensor([[5], [2]]),
