@@ -52,5 +52,5 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'? There is: a, b, x"``, to be put behind the statement of what is wrong."""
     choices = sorted(choices)
     near = nearest(name, choices)
-    hint = f"; did you mean '{near}'?" if near else ";"
+    hint = f"; did you mean '{near}'?" if near else "."
     return f"{hint} There is: {', '.join(choices) if choices else 'nothing'}"

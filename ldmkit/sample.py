@@ -69,7 +69,9 @@ def fields_for(
         fields[texts[0]] = list(prompts)
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
-        if not equals or name not in needs:
+        if not equals:
+            raise ConfigError(f"--field {assignment} has no value; write --field {name}=VALUE")
+        if name not in needs:
             raise ConfigError(f"--field {assignment}: this model has no field '{name}'{did_you_mean(name, needs)}")
         fields[name] = _repeat(_value(name, value, spec.fields[name], spec), rows)
     if missing := sorted(set(needs) - set(fields)):
