@@ -40,7 +40,9 @@ class Option:
         """The part's own line, or the file's first comment."""
         if self.component is not None:
             return self.component.summary
-        comments = re.findall(r"^# (?!@package)(.+)$", self.path.read_text(encoding="utf-8"), re.MULTILINE)
+        comments = re.findall(
+            r"^# (?!@package)(.+)$", self.path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE
+        )
         return comments[0] if comments else ""
 
 
@@ -136,7 +138,7 @@ def options() -> Iterator[Option]:
 
 def _component(group: str, name: str, plugin: Plugin) -> Component | None:
     assert plugin.config_dir is not None
-    text = (plugin.config_dir / group / f"{name}.yaml").read_text(encoding="utf-8")
+    text = (plugin.config_dir / group / f"{name}.yaml").read_text(encoding="utf-8", errors="replace")
     named = re.search(r"^name:\s*[\"']?([^\s\"'#]+)", text, re.MULTILINE)
     wanted = named[1] if named else name
     own = [part for part in plugin.components if (part.kind, part.name) == (group, wanted)]
@@ -159,7 +161,7 @@ def _page(option: Option) -> Iterator[str]:
         yield f"part '{option.component.name}', {option.component.target}"
         if text := docstring(option.component.target):
             yield f"\n{textwrap.indent(text, '  ')}"
-    yield f"\n{option.path.read_text(encoding='utf-8').rstrip()}"
+    yield f"\n{option.path.read_text(encoding='utf-8', errors='replace').rstrip()}"
 
 
 def docstring(target: str) -> str:
@@ -171,7 +173,7 @@ def docstring(target: str) -> str:
         return ""
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return ""
-    node: ast.AST = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    node: ast.AST = ast.parse(Path(spec.origin).read_text(encoding="utf-8", errors="replace"))
     for step in qualname.split("."):
         inner = [
             child for child in ast.iter_child_nodes(node) if isinstance(child, ast.ClassDef) and child.name == step

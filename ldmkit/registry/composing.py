@@ -32,7 +32,7 @@ from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 from hydra.core.utils import setup_globals
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import MissingConfigException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -293,16 +293,7 @@ def _translated(overrides: Sequence[str]) -> Iterator[None]:
         yield
     except LdmkitError:
         raise
-    except (
-        HydraException,
-        OmegaConfBaseException,
-        ValueError,
-        LookupError,
-        TypeError,
-        RuntimeError,
-        OSError,
-        Warning,
-    ) as error:
+    except Exception as error:  # Hydra, OmegaConf, yaml and the file system, with many classes each
         raise ConfigError(_translate(error, overrides)) from error
 
 

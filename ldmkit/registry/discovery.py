@@ -157,22 +157,36 @@ def registry() -> Registry:
 def discover() -> Registry:
     """Load every installed plugin afresh, sorted by distribution and name: no order depends on chance."""
     disabled = {name.strip() for name in os.environ.get("LDMKIT_DISABLE", "").split(",")} - {""}
-    entries = sorted(importlib.metadata.entry_points(group=GROUP), key=lambda entry: (_distribution(entry), entry.name))
-    return Registry(tuple(_load(entry, disabled) for entry in entries))
+    return Registry(tuple(_load(*found, disabled) for found in sorted(_entries(), key=lambda found: found[:2])))
 
 
-def _distribution(entry: importlib.metadata.EntryPoint) -> str:
-    return entry.dist.name if entry.dist is not None else "unknown"
+def _entries() -> Iterator[tuple[str, str, str, importlib.metadata.EntryPoint]]:
+    """Yield (distribution, name, version, entry point) of our group.
+
+    Not ``importlib.metadata.entry_points()``, which one malformed file of any package brings down. Of two
+    distributions with one name, the first on ``sys.path`` is the one that is imported.
+    """
+    seen: set[str] = set()
+    for distribution in importlib.metadata.distributions():
+        try:
+            entries = [entry for entry in distribution.entry_points if entry.group == GROUP]
+            name, version = (distribution.name, distribution.version) if entries else ("", "")
+        except Exception:  # not readable, so nobody can tell whether it is a plugin
+            continue
+        if entries and name not in seen:
+            seen.add(name)
+            yield from ((name or "unknown", entry.name, version or "unknown", entry) for entry in entries)
 
 
-def _load(entry: importlib.metadata.EntryPoint, disabled: set[str]) -> Plugin:
-    distribution = _distribution(entry)
-    version = entry.dist.version if entry.dist is not None else "unknown"
+def _load(
+    distribution: str, name: str, version: str, entry: importlib.metadata.EntryPoint, disabled: set[str]
+) -> Plugin:
+    """Load one plugin, whatever it does."""
 
     def plugin(status: Literal["ok", "failed", "disabled"], **rest: Any) -> Plugin:
-        return Plugin(name=entry.name, distribution=distribution, version=version, status=status, **rest)
+        return Plugin(name=name, distribution=distribution, version=version, status=status, **rest)
 
-    if disabled & {entry.name, distribution}:
+    if disabled & {name, distribution}:
         return plugin("disabled")
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what a package prints must not mix with our output

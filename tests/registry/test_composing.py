@@ -252,6 +252,13 @@ def test_without_a_plugin_the_run_says_which_option_is_gone(monkeypatch: pytest.
         registry.cache_clear()
 
 
+def test_an_option_file_that_is_no_yaml_costs_only_those_who_choose_it(install: Install, hook: Hook) -> None:
+    install("one", hook("one"), files={"conf/cond/torn.yaml": "# @package cond.torn\nname: [made-up\nfield: a: b\n"})
+    with pytest.raises(ConfigError, match=r"cond/torn\.yaml"):
+        compose(["cond=torn"])
+    assert list(compose(["cond=text"])["cond"]) == ["text"]
+
+
 def test_a_required_key_without_a_value_is_named(install: Install, hook: Hook) -> None:
     yaml = "# @package cond.made-up\nname: made-up\npath: ???\n"
     install("one", hook("one"), files={"conf/cond/made-up.yaml": yaml})

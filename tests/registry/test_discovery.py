@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,6 +110,27 @@ def test_a_disabled_plugin_is_not_even_imported(name: str, install: Install, mon
     install("bad-one", "raise ValueError('imported')", entry="its-entry")
     monkeypatch.setenv("LDMKIT_DISABLE", f"another, {name}")
     assert plugin("bad-one").status == "disabled"
+
+
+def test_a_malformed_distribution_costs_nobody_anything(install: Install, hook: Hook) -> None:
+    site = install("good-one", hook("good_one"))
+    (site / "torn-1.0.dist-info").mkdir()
+    (site / "torn-1.0.dist-info" / "entry_points.txt").write_text("[ldmkit\n= = =\nno sense")
+    (site / "bare-1.0.dist-info").mkdir()
+    (site / "bare-1.0.dist-info" / "entry_points.txt").write_text("[ldmkit]\nbare = good_one\n")
+    assert plugin("good-one").status == "ok"
+
+
+def test_of_two_distributions_with_one_name_the_importable_one_counts(
+    install: Install, hook: Hook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("good-one", hook("good_one"), version="1.0")
+    shadowed = tmp_path / "behind" / "good_one-0.5.dist-info"
+    shadowed.mkdir(parents=True)
+    (shadowed / "METADATA").write_text("Metadata-Version: 2.1\nName: good-one\nVersion: 0.5\n")
+    (shadowed / "entry_points.txt").write_text("[ldmkit]\ngood-one = good_one\n")
+    monkeypatch.setattr("sys.path", [*sys.path, str(tmp_path / "behind")])
+    assert plugin("good-one").version == "1.0"
 
 
 def test_lookup_says_the_nearest_name_and_which_plugins_failed(install: Install) -> None:
