@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from ldmkit_denoisers.attention import MASKED, Attention, PlainAttention, attend
+from ldmkit_denoisers.attention import MASKED, Attention, PlainAttention, attend, attend_in_steps
 from torch import Tensor
 
 
@@ -19,20 +19,28 @@ def bias() -> Tensor:
 
 @pytest.mark.parametrize("heads", [1, 4])
 @pytest.mark.parametrize("masked", [False, True])
-def test_training_and_inference_compute_the_same(heads: int, masked: bool) -> None:
-    inputs = qkv(heads)
-    expected = attend(*inputs, bias() if masked else None)
-    trained = attend(*(value.requires_grad_() for value in inputs), bias() if masked else None)
-    assert trained.grad_fn is not None
-    torch.testing.assert_close(trained, expected, atol=1e-5, rtol=1e-5)
-
-
-def test_gradients_are_those_of_the_fused_form() -> None:
-    ours, fused = ([value.requires_grad_() for value in qkv(2)] for _ in range(2))
-    attend(*ours, bias()).square().sum().backward()
-    F.scaled_dot_product_attention(*fused, attn_mask=bias()).square().sum().backward()
-    for mine, reference in zip(ours, fused, strict=True):
+def test_both_forms_and_their_gradients_agree(heads: int, masked: bool) -> None:
+    stepwise, fused = ([value.requires_grad_() for value in qkv(heads)] for _ in range(2))
+    ours, theirs = attend_in_steps(*stepwise, bias() if masked else None), attend(*fused, bias() if masked else None)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    ours.square().sum().backward()
+    theirs.square().sum().backward()
+    for mine, reference in zip(stepwise, fused, strict=True):
         torch.testing.assert_close(mine.grad, reference.grad, atol=1e-5, rtol=1e-5)
+
+
+def test_attention_is_the_formula() -> None:
+    q, k, v = (value.double() for value in qkv(2))
+    weights = torch.exp(torch.einsum("bhnd,bhmd->bhnm", q, k) / 4 + bias())
+    expected = torch.einsum("bhnm,bhmd->bhnd", weights / weights.sum(-1, keepdim=True), v)
+    for form in (attend, attend_in_steps):
+        torch.testing.assert_close(form(q, k, v, bias()), expected, atol=1e-6, rtol=1e-6)
+
+
+def test_training_in_bf16_on_a_cpu_goes_step_by_step() -> None:
+    trained = attend(*(value.requires_grad_() for value in qkv(2, torch.bfloat16)))
+    assert "ScaledDotProduct" not in type(trained.grad_fn).__name__
+    assert "ScaledDotProduct" in type(attend(*(value.requires_grad_() for value in qkv(2))).grad_fn).__name__
 
 
 def test_a_bias_of_fp32_goes_with_features_of_bf16() -> None:
