@@ -10,17 +10,15 @@ Names are imported when they are used: `import ldmkit` imports no torch.
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ldmkit.build import build as build
-    from ldmkit.build import load as load
     from ldmkit.errors import CheckpointError as CheckpointError
     from ldmkit.errors import ConfigError as ConfigError
     from ldmkit.errors import DataError as DataError
     from ldmkit.errors import LdmkitError as LdmkitError
+    from ldmkit.models import build as build
+    from ldmkit.models import load as load
     from ldmkit.registry.components import Component as Component
     from ldmkit.registry.composing import check as check
     from ldmkit.registry.composing import compose as compose
@@ -34,11 +32,11 @@ _HOMES = {
     "ConfigError": "ldmkit.errors",
     "DataError": "ldmkit.errors",
     "LdmkitError": "ldmkit.errors",
-    "build": "ldmkit.build",
+    "build": "ldmkit.models",
     "check": "ldmkit.registry.composing",
     "compose": "ldmkit.registry.composing",
     "hookimpl": "ldmkit.registry.hooks",
-    "load": "ldmkit.build",
+    "load": "ldmkit.models",
 }
 
 __all__ = [
@@ -70,14 +68,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """Keeps ``ldmkit.build`` the function: importing the submodule of that name would put the module in its place."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -36,7 +36,7 @@ class NumericError(LdmkitError):
     exit_code = 5
 
 
-class Interrupted(LdmkitError):
+class Interrupted(LdmkitError):  # noqa: N818 - it is no mistake
     """The user or the machine asked the run to stop; its state is saved."""
 
     exit_code = 130

@@ -58,10 +58,10 @@ class Conditioner(nn.Module, ABC):
     spec: CondSpec
     dropout: float
 
-    def fit(self, fields: Fields, directory: Path) -> None:  # noqa: B027
+    def fit(self, fields: Fields, directory: Path) -> None:
         """Learn once from all training ``fields`` what training needs (a tokenizer), into files in ``directory``."""
 
-    def restore(self, directory: Path) -> None:  # noqa: B027
+    def restore(self, directory: Path) -> None:
         """Read back what :meth:`fit` wrote. Called before any :meth:`forward`, also right after a fit."""
 
     @abstractmethod

@@ -25,8 +25,8 @@ from filelock import FileLock, Timeout
 import ldmkit.training.device as devices
 from ldmkit.artifacts.checkpoint import read_json, write_json
 from ldmkit.artifacts.store import Artifact, Store
-from ldmkit.build import build_data, build_part
 from ldmkit.errors import CheckpointError, ConfigError, Interrupted
+from ldmkit.models import build_data, build_part
 from ldmkit.protocols import DataSource
 from ldmkit.registry.components import KINDS
 from ldmkit.registry.config import RunConfig
@@ -35,6 +35,9 @@ from ldmkit.registry.hooks import RunSpec
 from ldmkit.registry.schema import typed
 
 logger = logging.getLogger("ldmkit")
+
+CONFIG = "config.json"
+"""The resolved config of a run, in its directory."""
 
 
 @dataclass(frozen=True)
@@ -186,22 +189,29 @@ class Loggers:
 
 def job(config: dict[str, Any], overrides: Sequence[str]) -> None:
     """Carry out one run: what `ldmkit run` does after the config is composed and checked."""
-    config, directory = _place(config, overrides)
+    resumed = _resumed(config, overrides) if config["resume"] is not None else None
+    config = read_json(resumed / CONFIG) if resumed else config
+    settings = _settings(config)
+    compute = devices.choose(settings.device, settings.precision, settings.threads)
+    directory = resumed or _create(Path(settings.outputs) / "runs", config)
     lock = FileLock(directory / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise ConfigError(f"'{directory}' is in use by another process; wait for it, or leave out resume=") from None
     try:
-        _run(config, overrides, directory)
+        _run(config, overrides, directory, compute)
     finally:
         lock.release()
 
 
-def _run(config: dict[str, Any], overrides: Sequence[str], directory: Path) -> None:
-    kernel = {key: value for key, value in config.items() if key not in {*KINDS, "scale", "resume"}}
-    settings = typed(RunConfig, {**kernel, "resume": None}, "config")
-    compute = devices.choose(settings.device, settings.precision, settings.threads)
+def _settings(config: Mapping[str, Any]) -> RunConfig:
+    """The kernel's own part of ``config``."""
+    return typed(RunConfig, {key: value for key, value in config.items() if key not in {*KINDS, "scale"}}, "config")
+
+
+def _run(config: dict[str, Any], overrides: Sequence[str], directory: Path, compute: devices.Compute) -> None:
+    settings = _settings(config)
     run = Run(
         config=config,
         overrides=overrides,
@@ -233,35 +243,27 @@ def _run(config: dict[str, Any], overrides: Sequence[str], directory: Path) -> N
         run.loggers.end(error)
 
 
-def _place(config: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], Path]:
-    """A new directory for a new run; for ``resume=``, the old one with the config that it was started with."""
-    config = {key: value for key, value in config.items() if key != "resume"} | {"resume": config["resume"]}
-    runs = Path(config["outputs"]) / "runs"
-    if config["resume"] is None:
-        directory = _create(runs)
-        write_json(directory / "config.json", config)
-        return config, directory
-    named = str(config["resume"])
-    found = [place for place in (Path(named), runs / named) if (place / "config.json").is_file()]
+def _resumed(config: Mapping[str, Any], overrides: Sequence[str]) -> Path:
+    """The directory of the run that ``resume=`` names; other overrides must agree with what it was started with."""
+    named, runs = str(config["resume"]), Path(config["outputs"]) / "runs"
+    found = [place for place in (Path(named), runs / named) if (place / CONFIG).is_file()]
     if not found:
-        there = sorted(path.parent.name for path in runs.glob("*/config.json"))
+        there = sorted(path.parent.name for path in runs.glob(f"*/{CONFIG}"))
         raise CheckpointError(
             f"there is no run '{named}' to go on with. There is: {', '.join(there[-5:]) or f'no run in {runs}'}"
         )
-    directory = found[0]
-    before = read_json(directory / "config.json")
-    if [o for o in overrides if not o.lstrip("+").startswith("resume=")]:
-        differing = [key for key in before if key != "resume" and before[key] != config.get(key)]
-        if differing:
-            raise ConfigError(
-                f"resume={named}: {', '.join(differing)} differ from what the run was started with; "
-                f"go on with 'ldmkit run resume={named}', or start a new run without resume="
-            )
-    return before, directory
+    before = read_json(found[0] / CONFIG)
+    differing = [key for key in before if key != "resume" and before[key] != config.get(key)]
+    if differing and any(not override.lstrip("+").startswith("resume=") for override in overrides):
+        raise ConfigError(
+            f"resume={named}: {', '.join(differing)} differ from what the run was started with; "
+            f"go on with 'ldmkit run resume={named}', or start a new run without resume="
+        )
+    return found[0]
 
 
-def _create(runs: Path) -> Path:
-    """A directory that is new by construction, also for many starts in one second."""
+def _create(runs: Path, config: Mapping[str, Any]) -> Path:
+    """A directory that is new by construction, also for many starts in one second, with the run's ``config``."""
     while True:
         directory = runs / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         try:
@@ -272,6 +274,7 @@ def _create(runs: Path) -> Path:
             raise ConfigError(
                 f"cannot write to '{runs}': {error.strerror}; name a directory that can be written: outputs=DIRECTORY"
             ) from error
+        write_json(directory / CONFIG, config)
         return directory
 
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 import ldmkit.training.device as devices
 from ldmkit.artifacts.checkpoint import verify
-from ldmkit.build import find_checkpoint, load
 from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.errors import ConfigError, DataError, did_you_mean
+from ldmkit.models import find_checkpoint, load
 from ldmkit.pictures import save_grid, save_png
 from ldmkit.specs import DataSpec, FieldSpec
 from ldmkit.values import to_uint8

@@ -112,7 +112,7 @@ def test_nothing_public_is_left_out_of_all() -> None:
 
 
 def test_a_submodule_never_hides_the_function_of_its_name() -> None:
-    code = "import ldmkit, ldmkit.run, ldmkit.build; print(callable(ldmkit.build), callable(ldmkit.load))"
+    code = "import ldmkit, ldmkit.run, ldmkit.models; print(callable(ldmkit.build), callable(ldmkit.load))"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "True"]
 

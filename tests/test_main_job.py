@@ -167,7 +167,7 @@ def test_an_outputs_directory_that_cannot_be_written_is_said_before_anything_run
 def test_twenty_runs_in_one_second_have_twenty_directories(tmp_path: Path) -> None:
     from ldmkit.run import _create
 
-    assert len({_create(tmp_path / "runs") for _ in range(20)}) == 20
+    assert len({_create(tmp_path / "runs", {}) for _ in range(20)}) == 20
 
 
 @pytest.mark.parametrize(

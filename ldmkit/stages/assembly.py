@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ldmkit.artifacts.checkpoint import commit, write_json
 from ldmkit.artifacts.store import Artifact
-from ldmkit.build import CONFIG, SPEC, STATISTICS, spec_as_json
 from ldmkit.diffusion.model import LatentDiffusion
+from ldmkit.models import CONFIG, SPEC, STATISTICS, spec_as_json
 from ldmkit.run import Run
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ldmkit.artifacts.store import Artifact
-from ldmkit.build import restore_conditioners
 from ldmkit.diffusion.conditioners import Conditioners
+from ldmkit.models import restore_conditioners
 from ldmkit.run import Run
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from ldmkit.artifacts.checkpoint import read_tensors, write_tensors
 from ldmkit.artifacts.random import RowRandom
 from ldmkit.artifacts.store import Artifact
-from ldmkit.build import build_loss
 from ldmkit.diffusion.model import LatentDiffusion
+from ldmkit.models import build_loss
 from ldmkit.protocols import DataSource, FirstStage, FirstStageLoss
 from ldmkit.run import Run
 from ldmkit.stages.training import train

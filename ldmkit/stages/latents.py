@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ldmkit.artifacts.checkpoint import read_json, read_tensors, write_json, write_tensors
 from ldmkit.artifacts.store import Artifact
-from ldmkit.build import STATISTICS
 from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.diffusion.statistics import LatentStatistics
+from ldmkit.models import STATISTICS
 from ldmkit.run import Run
 from ldmkit.training.batches import read_ahead
 from ldmkit.values import Posterior, to_pixels

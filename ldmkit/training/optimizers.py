@@ -15,14 +15,14 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Move every singular value of ``matrices`` (N, rows, columns) to about 1: bfloat16 (N, rows, columns).
+    """Move every singular value of ``matrices`` (N, rows, columns) to about 1.
 
     Quintic Newton-Schulz iteration with the coefficients of Jordan et al. 2024, "Muon: an optimizer for hidden layers
     in neural networks"; the result's singular values lie in about [0.7, 1.2].
     """
     a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.bfloat16()
+    x = matrices.bfloat16() if matrices.is_cuda else matrices
     x = x.mT if tall else x
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):

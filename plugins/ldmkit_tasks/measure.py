@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldmkit.build import build_part
 from ldmkit.diffusion.model import LatentDiffusion
+from ldmkit.models import build_part
 from ldmkit.pictures import save_png
 from ldmkit.protocols import Metric
 from ldmkit.run import Run

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ldmkit.artifacts.checkpoint import write_json
-from ldmkit.build import build
 from ldmkit.diffusion.model import LatentDiffusion
+from ldmkit.models import build
 from ldmkit.run import Run, Task
 from ldmkit.stages.assembly import assemble
 from ldmkit.stages.conditioners import fit_conditioners
