@@ -1,0 +1,107 @@
+"""Every hook is documented with its arguments, and heard."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ldmkit.registry.hooks import PluginSpec, RunSpec, hookimpl
+from ldmkit.run import Loggers
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "plugins.md"
+
+
+def hooks(spec: type[Any]) -> dict[str, list[str]]:
+    found = inspect.getmembers(spec, inspect.isfunction)
+    return {name: list(inspect.signature(call).parameters)[1:] for name, call in found if not name.startswith("_")}
+
+
+def test_the_document_names_every_hook_with_its_arguments() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ([\w, ]*) \|", DOCUMENT.read_text(), re.MULTILINE)
+    documented = {name: [a for a in arguments.replace(",", " ").split() if a] for name, arguments in rows}
+    assert documented == hooks(PluginSpec) | hooks(RunSpec)
+
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "on_start": {"config": {"seed": 0}, "directory": Path("run")},
+    "on_stage": {"stage": "denoiser", "steps": 3, "reused": False},
+    "on_step": {"stage": "denoiser", "step": 1, "metrics": {"loss": 1.0}},
+    "on_sample": {
+        "stage": "denoiser",
+        "step": 1,
+        "images": torch.zeros(1, 3, 2, 2),
+        "captions": ["a"],
+        "path": Path("grid.png"),
+    },
+    "on_metrics": {"section": "prompt", "metrics": {"all": 1.0}},
+    "on_checkpoint": {"stage": "denoiser", "step": 1, "path": Path("step-1")},
+    "on_end": {"error": None},
+}
+
+
+@pytest.mark.parametrize("name", sorted(hooks(RunSpec)))
+def test_a_logger_hears_the_hook_with_every_argument(name: str) -> None:
+    heard: list[dict[str, Any]] = []
+
+    class Listener:
+        @hookimpl
+        def on_start(self, config: Any, directory: Any) -> None:
+            heard.append({"config": config, "directory": directory})
+
+        @hookimpl
+        def on_stage(self, stage: Any, steps: Any, reused: Any) -> None:
+            heard.append({"stage": stage, "steps": steps, "reused": reused})
+
+        @hookimpl
+        def on_step(self, stage: Any, step: Any, metrics: Any) -> None:
+            heard.append({"stage": stage, "step": step, "metrics": metrics})
+
+        @hookimpl
+        def on_sample(self, stage: Any, step: Any, images: Any, captions: Any, path: Any) -> None:
+            heard.append({"stage": stage, "step": step, "images": images, "captions": captions, "path": path})
+
+        @hookimpl
+        def on_metrics(self, section: Any, metrics: Any) -> None:
+            heard.append({"section": section, "metrics": metrics})
+
+        @hookimpl
+        def on_checkpoint(self, stage: Any, step: Any, path: Any) -> None:
+            heard.append({"stage": stage, "step": step, "path": path})
+
+        @hookimpl
+        def on_end(self, error: Any) -> None:
+            heard.append({"error": error})
+
+    loggers = Loggers({})
+    loggers._manager.register(Listener(), "listener")
+    if name == "on_end":
+        loggers.end(None)
+    else:
+        getattr(loggers, name)(**ARGUMENTS[name])
+    assert heard == [ARGUMENTS[name]]
+
+
+def test_every_logger_hears_the_end_although_one_fails_at_it(caplog: pytest.LogCaptureFixture) -> None:
+    heard = []
+
+    class Failing:
+        @hookimpl
+        def on_end(self) -> None:
+            raise OSError("no space")
+
+    class Listening:
+        @hookimpl
+        def on_end(self, error: BaseException | None) -> None:
+            heard.append(error)
+
+    loggers, error = Loggers({}), KeyboardInterrupt()
+    for name, listener in (("first", Listening()), ("failing", Failing()), ("last", Listening())):
+        loggers._manager.register(listener, name)
+    loggers.end(error)
+    assert heard == [error, error]
+    assert "logger 'failing' failed in on_end" in caplog.text
