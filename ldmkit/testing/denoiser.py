@@ -1,0 +1,143 @@
+"""Checks of denoisers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain, combinations
+from typing import Any, ClassVar
+from unittest import SkipTest
+
+import torch
+from torch import Tensor
+
+from ldmkit.protocols import Denoiser
+from ldmkit.specs import CondSpec, LatentSpec
+from ldmkit.testing.outputs import ROWS, ModuleSuite, largest_difference, normal, randomise
+from ldmkit.values import Conditioning
+
+WIDTHS = {"tokens": 24, "vector": 16, "map": 3}
+LENGTHS = (5, 2, 3)
+"""Widths of the forms of conditioning; how many of five tokens are real, in each row."""
+
+
+class DenoiserSuite(ModuleSuite):
+    """Checks of a part of the group ``denoiser``, with latents of ``latent`` on a grid of ``grid`` (h, w)."""
+
+    kind = "denoiser"
+    protocol = Denoiser
+    latent: ClassVar[LatentSpec] = LatentSpec(channels=4, factor=8)
+    grid: ClassVar[tuple[int, int]] = (8, 8)
+
+    def forms(self) -> tuple[str, ...]:
+        """The forms of conditioning that the part accepts."""
+        return tuple(form for form in WIDTHS if form in self.part_class().accepts)
+
+    def runtime(self) -> dict[str, Any]:
+        return {"latent": self.latent, "cond": CondSpec(**{form: WIDTHS[form] for form in self.forms()})}
+
+    def inputs(self, rows: Sequence[int]) -> Any:
+        return self.called_with(rows, self.forms(), self.grid)
+
+    def outputs(self, part: Any, inputs: Any) -> dict[str, Tensor]:
+        return {"raw": part(*inputs)}
+
+    def called_with(
+        self, rows: Sequence[int], forms: Sequence[str], grid: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Conditioning]:
+        """Noisy latents, times and conditioning of ``forms``, for a batch of ``rows``."""
+        picked, (h, w) = list(rows), grid
+        mask = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
+        given = {"vector": normal("vector", 3, WIDTHS["vector"]), "map": normal("map", 3, WIDTHS["map"], h, w)}
+        given["tokens"] = normal("tokens", 3, max(LENGTHS), WIDTHS["tokens"])
+        present = {form: given[form][picked] for form in forms}
+        conditioning = Conditioning(**present, mask=mask[picked] if "tokens" in forms else None)
+        return (
+            normal("z", 3, self.latent.channels, h, w)[picked],
+            torch.tensor([999.0, 0.0, 412.5])[picked],
+            conditioning,
+        )
+
+    def test_it_accepts_forms_that_there_are(self) -> None:
+        accepts = self.part_class().accepts
+        assert isinstance(accepts, frozenset), f"expected accepts to be a frozenset, got {accepts!r}"
+        assert accepts <= set(WIDTHS), f"expected accepts to hold some of {sorted(WIDTHS)}, got {sorted(accepts)}"
+
+    def test_it_takes_every_combination_of_the_forms_it_accepts(self) -> None:
+        forms = self.forms()
+        for chosen in chain.from_iterable(combinations(forms, count) for count in range(len(forms) + 1)):
+            cond = CondSpec(**{form: WIDTHS[form] for form in chosen})
+            part = self.part(cond=cond).eval()
+            z, t, conditioning = self.called_with(ROWS, chosen, self.grid)
+            got = tuple(part(z, t, conditioning).shape)
+            assert got == tuple(z.shape), f"with {chosen}: expected {tuple(z.shape)}, got {got}"
+
+    def test_its_output_has_the_shape_and_type_of_the_latents_at_any_size(self) -> None:
+        part, (h, w) = self.ready(), self.grid
+        for grid in ((h, w), (2 * h, w), (h, 3 * w)):
+            z, t, conditioning = self.called_with(ROWS, self.forms(), grid)
+            got = part(z, t, conditioning)
+            assert got.shape == z.shape, f"expected {tuple(z.shape)}, got {tuple(got.shape)}"
+            assert got.dtype == z.dtype, f"expected {z.dtype}, got {got.dtype}"
+
+    def test_prepared_conditioning_gives_what_conditioning_gives(self) -> None:
+        part = self.ready()
+        z, t, conditioning = self.inputs(ROWS)
+        prepared = part.prepare(conditioning)
+        apart = largest_difference(part(z, t, prepared), part(z, t, conditioning))
+        assert apart <= 1e-5, f"expected the same output with prepared conditioning, got {apart:.2g} apart"
+
+    def test_what_is_prepared_serves_many_steps(self) -> None:
+        part = self.ready()
+        z, t, conditioning = self.inputs(ROWS)
+        prepared = part.prepare(conditioning)
+        first = part(z, t, prepared).clone()
+        part(2 * z, t + 1, prepared)
+        assert torch.equal(part(z, t, prepared), first), "expected the same output at a later step, got another"
+
+    def test_masked_tokens_have_no_influence(self) -> None:
+        if "tokens" not in self.forms():
+            raise SkipTest("it accepts no tokens")
+        part = self.ready()
+        z, t, conditioning = self.inputs(ROWS)
+        real, tokens = conditioning.mask[:, :, None], conditioning.tokens
+        other = replace(conditioning, tokens=torch.where(real, tokens, 50 * tokens + 7))
+        apart = largest_difference(part(z, t, other), part(z, t, conditioning))
+        assert apart <= 1e-5, f"expected masked tokens to change nothing, got outputs {apart:.2g} apart"
+
+    def test_every_form_that_it_accepts_has_an_influence(self) -> None:
+        part = self.ready()
+        z, t, conditioning = self.inputs(ROWS)
+        expected = part(z, t, conditioning)
+        for form in self.forms():
+            other = replace(conditioning, **{form: getattr(conditioning, form) + normal("other", 1)})
+            assert largest_difference(part(z, t, other), expected) > 1e-6, f"expected {form} to matter, got no change"
+
+    def test_latents_and_time_have_an_influence_in_every_row(self) -> None:
+        part = self.ready()
+        z, t, conditioning = self.inputs(ROWS)
+        expected = part(z, t, conditioning)
+        for name, got in {"z": part(z + 0.1, t, conditioning), "t": part(z, t + 77, conditioning)}.items():
+            dead = [row for row in ROWS if largest_difference(got[row], expected[row]) <= 1e-6]
+            assert not dead, f"expected {name} to matter, got no change in rows {dead}"
+
+    def test_it_stays_finite_from_the_first_time_to_the_last(self) -> None:
+        part = self.ready()
+        z, _, conditioning = self.inputs(ROWS)
+        for time in (0.0, 1e-3, 0.5, 1.0, 500.0, 999.0, 1000.0):
+            got = part(z, torch.full((len(ROWS),), time), conditioning)
+            assert got.isfinite().all(), f"expected finite output at t = {time}, got others"
+
+    def test_one_step_against_the_gradient_lowers_its_error(self) -> None:
+        part = self.part()
+        randomise(part)
+        z, t, conditioning = self.inputs(ROWS)
+        target, errors = normal("target", *z.shape), []
+        optimizer = torch.optim.Adam([weight for weight in part.parameters() if weight.requires_grad], lr=1e-3)
+        for _ in range(6):
+            error = (part(z, t, conditioning) - target).square().mean()
+            errors.append(float(error))
+            optimizer.zero_grad()
+            error.backward()
+            optimizer.step()
+        assert errors[-1] < errors[0], f"expected the error on one batch to fall in 5 steps, got {errors}"

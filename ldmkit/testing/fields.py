@@ -1,0 +1,66 @@
+"""Made-up data for parts that read fields."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ldmkit.artifacts.random import generator
+from ldmkit.specs import DataSpec, FieldSpec
+
+DATA = DataSpec(
+    size=32,
+    channels=3,
+    fields={
+        "caption": FieldSpec(kind="text"),
+        "class": FieldSpec(kind="label", names=("ant", "bee", "cat", "dog", "elk")),
+        "semantic": FieldSpec(kind="map", names=("sky", "sea", "sand", "rock")),
+        "weight": FieldSpec(kind="scalar"),
+    },
+)
+"""Fields of the kinds that data sources have, under the names that they mostly have."""
+
+WORDS = [
+    "a",
+    "small",
+    "large",
+    "red",
+    "green",
+    "blue",
+    "circle",
+    "square",
+    "star",
+    "left",
+    "right",
+    "of",
+    "above",
+    "and",
+]
+
+STRANGE_TEXTS = (
+    "",
+    " ",
+    "\n\t\u0000\u200f",
+    "\N{UNICORN FACE}" * 200 + "\U0001f469\u200d\U0001f680",
+    "\u05e9\u05dc\u05d5\u05dd \u4f60\u597d \u0645\u0631\u062d\u0628\u0627",
+    "a red circle " * 769 + "end",
+    "x" * 10_000,
+)
+"""Text as people write it: nothing, controls, emoji, other scripts, 10,000 characters with spaces and without."""
+
+
+def made_up(spec: DataSpec, count: int) -> dict[str, Any]:
+    """``count`` rows of every field of ``spec`` whose kind is text, label, map or scalar."""
+    rows: dict[str, Any] = {}
+    for name, field in spec.fields.items():
+        numbers = generator("testing", name)
+        if field.kind == "text":
+            rows[name] = [" ".join(numbers.choice(WORDS, 3 + row % 5)) for row in range(count)]
+        elif field.kind == "label":
+            rows[name] = torch.arange(count) % len(field.names)
+        elif field.kind == "map":
+            rows[name] = torch.from_numpy(numbers.integers(len(field.names), size=(count, spec.size, spec.size)))
+        elif field.kind == "scalar":
+            rows[name] = torch.from_numpy(numbers.standard_normal(count, "float32"))
+    return rows

@@ -1,0 +1,161 @@
+"""Checks of objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ldmkit.artifacts.random import RowRandom
+from ldmkit.protocols import Objective
+from ldmkit.testing.outputs import ROWS, ModuleSuite, largest_difference, normal
+from ldmkit.testing.process import untouched
+from ldmkit.testing.suite import refusal
+from ldmkit.values import Levels
+
+STEPS = (1, 2, 7, 50, 1000)
+ROW_SHAPE = (2, 4, 4)
+
+
+class ObjectiveSuite(ModuleSuite):
+    """Checks of a part of the group ``objective``.
+
+    What the network predicts is not asked: it is solved for, since the x0-estimate of every objective is a straight
+    line in the network's output.
+    """
+
+    kind = "objective"
+    protocol = Objective
+
+    def inputs(self, rows: Sequence[int]) -> Any:
+        picked = list(rows)
+        return tuple(normal(name, 3, *ROW_SHAPE)[picked] for name in ("z0", "noise", "raw")), torch.tensor(picked)
+
+    def outputs(self, part: Any, inputs: Any) -> dict[str, Tensor]:
+        (z0, noise, raw), rows = inputs
+        level = part.levels(8)[2 * rows.long()]
+        z_t = part.add_noise(z0, noise, level)
+        return {"z_t": z_t, "x0": part.denoiser_to_x0(raw, z_t, level)}
+
+    def test_levels_are_as_many_as_asked_and_end_clean(self) -> None:
+        part = self.part()
+        for steps in STEPS:
+            levels = part.levels(steps)
+            lengths = {name: len(getattr(levels, name)) for name in ("alpha", "sigma", "t")}
+            assert set(lengths.values()) == {steps + 1}, f"expected {steps} + 1 of each, got {lengths}"
+            last = (float(levels.alpha[-1]), float(levels.sigma[-1]))
+            assert last == (1.0, 0.0), f"expected alpha 1 and sigma 0 at the end of {steps} steps, got {last}"
+
+    def test_levels_are_finite_and_have_less_noise_each(self) -> None:
+        part = self.part()
+        for steps in STEPS:
+            levels = part.levels(steps)
+            for name in ("alpha", "sigma", "t"):
+                finite = getattr(levels, name).isfinite().all()
+                assert finite, f"expected finite {name} in {steps} steps, got {getattr(levels, name)}"
+            change = torch.atan2(levels.sigma.double(), levels.alpha.double()).diff()
+            most = float(change.max())
+            assert most < 0, f"expected less noise at each level of {steps} steps, got a change of {most:.2g}"
+
+    def test_fewer_than_one_step_are_refused(self) -> None:
+        for steps in (0, -1):
+            refusal(ValueError, lambda steps=steps: self.part().levels(steps))  # type: ignore[misc]
+
+    def test_training_draws_a_finite_level_for_each_row_from_its_own_random_numbers(self) -> None:
+        part, random = self.part(), _random(64)
+        with untouched(during="training_levels"):
+            levels = part.training_levels(random)
+        again, others = part.training_levels(random), part.training_levels(_random(64, step=1))
+        for name in ("alpha", "sigma", "t"):
+            value = getattr(levels, name)
+            assert value.shape == (64,), f"expected {name} (64,), got {tuple(value.shape)}"
+            assert value.isfinite().all(), f"expected finite {name}, got {value}"
+            assert torch.equal(value, getattr(again, name)), f"expected the same {name} from the same random numbers"
+        assert not torch.equal(levels.t, others.t), "expected other times at another step, got the same"
+
+    def test_sampling_tells_the_network_of_a_level_what_training_told_it(self) -> None:
+        part = self.part()
+        training, sampling = part.training_levels(_random(256)), part.levels(1000)
+        known = torch.stack([sampling.t, torch.atan2(sampling.sigma, sampling.alpha)]).double().numpy()[:, :-1]
+        inside = (training.t.numpy() >= known[0].min()) & (training.t.numpy() <= known[0].max())
+        assert inside.any(), f"expected times from {known[0].min()} to {known[0].max()}, got {training.t}"
+        angle = torch.atan2(training.sigma, training.alpha).double().numpy()
+        order = np.argsort(known[0], kind="stable")
+        apart = np.abs(np.interp(training.t.numpy(), known[0][order], known[1][order]) - angle)[inside].max()
+        assert apart < 0.02, f"expected the same noise at the same time, got atan(sigma / alpha) {apart:.2g} apart"
+
+    def test_noise_is_added_as_alpha_z0_plus_sigma_eps(self) -> None:
+        part, ((z0, noise, _), _) = self.part(), self.inputs(ROWS)
+        levels = part.levels(7)
+        for level in (levels[3], levels[torch.tensor([0, 3, 6])]):
+            alpha, sigma = (value.expand(3).view(-1, 1, 1, 1) for value in (level.alpha, level.sigma))
+            apart = largest_difference(part.add_noise(z0, noise, level), alpha * z0 + sigma * noise)
+            assert apart < 1e-6, f"expected alpha z0 + sigma eps, got {apart:.2g} apart"
+
+    def test_estimates_of_x0_are_finite_at_every_level(self) -> None:
+        part, ((z0, noise, raw), _) = self.part(), self.inputs(ROWS)
+        levels = part.levels(50)
+        for index in range(50):
+            x0 = part.denoiser_to_x0(raw, part.add_noise(z0, noise, levels[index]), levels[index])
+            assert x0.isfinite().all(), f"expected a finite x0 at level {index} of 50, got others"
+
+    def test_one_level_for_all_rows_is_as_one_for_each(self) -> None:
+        part, ((_, z_t, raw), _) = self.part(), self.inputs(ROWS)
+        one, each = part.levels(7)[2], part.levels(7)[torch.tensor([2, 2, 2])]
+        apart = largest_difference(part.denoiser_to_x0(raw, z_t, one), part.denoiser_to_x0(raw, z_t, each))
+        assert apart < 1e-6, f"expected the same x0 with a level of shape () and (B,), got {apart:.2g} apart"
+
+    def test_the_estimate_is_a_straight_line_in_what_the_network_says(self) -> None:
+        part, ((_, z_t, raw), _) = self.part(), self.inputs(ROWS)
+        level = part.levels(7)[2]
+        at = [part.denoiser_to_x0(factor * raw.double(), z_t.double(), level) for factor in (0.0, 1.0, 2.0)]
+        apart = largest_difference(at[2] - at[1], at[1] - at[0])
+        assert apart < 1e-6, f"expected x0 to be a straight line in the output, got a bend of {apart:.2g}"
+
+    def test_the_network_that_knows_z0_has_no_loss(self) -> None:
+        part, random = self.part(), _random(16)
+        z0 = normal("z0", 16, *ROW_SHAPE).double()
+        level = part.training_levels(random)
+
+        def exact(z_t: Tensor, t: Tensor, conditioning: Any) -> Tensor:
+            return solve(part, z0, z_t.double(), level)
+
+        losses = part.loss(exact, z0, None, random)
+        ignorant = part.loss(lambda z_t, t, conditioning: torch.zeros_like(z_t), z0, None, random)
+        assert losses.shape == (16,), f"expected one loss a row, (16,), got {tuple(losses.shape)}"
+        assert (ignorant > 0).all(), f"expected a loss above 0 for an output of zeros, got {ignorant.min()}"
+        worst = float((losses / ignorant).max())
+        assert worst < 1e-3, f"expected no loss of a network that knows z0, got {worst:.2g} of that of zeros"
+
+    def test_the_loss_of_a_row_is_its_own(self) -> None:
+        part, random, z0 = self.part(), _random(3), normal("z0", 3, *ROW_SHAPE)
+        others = torch.cat([z0[:1], 3 - z0[1:]])
+        one, other = (part.loss(lambda z, t, c: 0.3 * z, each, None, random)[0] for each in (z0, others))
+        assert torch.equal(one, other), f"expected the loss of row 0 to stay {float(one)}, got {float(other)}"
+
+    def test_the_loss_tells_the_network_the_level_of_training_and_the_conditioning(self) -> None:
+        part, random, heard = self.part(), _random(3), []
+
+        def listening(z_t: Tensor, t: Tensor, conditioning: Any) -> Tensor:
+            heard.append((t, conditioning))
+            return z_t
+
+        with untouched(during="the loss"):
+            part.loss(listening, normal("z0", 3, *ROW_SHAPE), "what is asked for", random)
+        expected = part.training_levels(random).t
+        assert all(torch.equal(t, expected) for t, _ in heard), f"expected t = {expected}, got {[t for t, _ in heard]}"
+        assert {told for _, told in heard} == {"what is asked for"}, "expected the conditioning to be handed on"
+
+
+def solve(part: Any, z0: Tensor, z_t: Tensor, level: Levels) -> Tensor:
+    """The output of the network with which the x0-estimate is ``z0``."""
+    at_zero = part.denoiser_to_x0(torch.zeros_like(z_t), z_t, level)
+    slope = part.denoiser_to_x0(torch.ones_like(z_t), z_t, level) - at_zero
+    return (z0 - at_zero) / slope
+
+
+def _random(rows: int, step: int = 0) -> RowRandom:
+    return RowRandom.of(0, "testing", step, range(rows))
