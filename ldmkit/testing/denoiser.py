@@ -136,7 +136,7 @@ class DenoiserSuite(ModuleSuite):
         optimizer = torch.optim.Adam([weight for weight in part.parameters() if weight.requires_grad], lr=1e-3)
         for _ in range(6):
             error = (part(z, t, conditioning) - target).square().mean()
-            errors.append(float(error))
+            errors.append(error.item())
             optimizer.zero_grad()
             error.backward()
             optimizer.step()

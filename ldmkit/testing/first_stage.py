@@ -48,7 +48,7 @@ class FirstStageSuite(ModuleSuite):
             assert got == expected, f"expected pictures {expected}, got {got}"
 
     def test_the_deviation_is_not_negative(self) -> None:
-        lowest = float(self.outputs(self.ready(), self.inputs(range(3)))["std"].min())
+        lowest = self.outputs(self.ready(), self.inputs(range(3)))["std"].min().item()
         assert lowest >= 0, f"expected a std of 0 or more, got {lowest}"
 
     def test_other_pictures_have_other_latents(self) -> None:

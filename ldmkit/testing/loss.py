@@ -39,7 +39,7 @@ class LossSuite(Suite):
             for name, value in {"the loss": loss, **parts}.items():
                 assert isinstance(value, Tensor), f"expected {name} to be a tensor, got {value!r}"
                 assert value.shape == (), f"expected {name} to be one number, got {tuple(value.shape)}"
-                assert value.isfinite(), f"expected {name} to be finite at step {step}, got {float(value)}"
+                assert value.isfinite(), f"expected {name} to be finite at step {step}, got {value.item()}"
 
     def test_its_parts_are_for_the_log_and_carry_no_gradient(self) -> None:
         _, parts, _ = self.call(self.part())
@@ -55,20 +55,20 @@ class LossSuite(Suite):
 
     def test_a_better_reconstruction_has_a_lower_loss(self) -> None:
         part = self.part()
-        better, worse = (float(self.call(part, error=error)[0]) for error in (0.01, 0.5))
+        better, worse = (self.call(part, error=error)[0].item() for error in (0.01, 0.5))
         assert better < worse, f"expected a lower loss for errors of 0.01 than of 0.5, got {better} and {worse}"
 
     def test_perfect_reconstructions_have_a_finite_loss_and_gradient(self) -> None:
         loss, _, leaves = self.call(self.part(), error=0.0)
         loss.backward()
         grad = leaves[0].grad
-        assert loss.isfinite(), f"expected a finite loss without any error, got {float(loss)}"
+        assert loss.isfinite(), f"expected a finite loss without any error, got {loss.item()}"
         assert grad is None or grad.isfinite().all(), "expected a finite gradient without any error, got another"
 
     def test_it_gives_the_same_twice_and_draws_no_global_random_numbers(self) -> None:
         part = self.part()
         first, again = (self.call(copy.deepcopy(part))[0] for _ in range(2))
-        assert torch.equal(first, again), f"expected the same loss twice, got {float(first)} and {float(again)}"
+        assert torch.equal(first, again), f"expected the same loss twice, got {first.item()} and {again.item()}"
         with untouched(during="the loss"):
             self.call(part)
 

@@ -46,7 +46,7 @@ class ObjectiveSuite(ModuleSuite):
             levels = part.levels(steps)
             lengths = {name: len(getattr(levels, name)) for name in ("alpha", "sigma", "t")}
             assert set(lengths.values()) == {steps + 1}, f"expected {steps} + 1 of each, got {lengths}"
-            last = (float(levels.alpha[-1]), float(levels.sigma[-1]))
+            last = (levels.alpha[-1].item(), levels.sigma[-1].item())
             assert last == (1.0, 0.0), f"expected alpha 1 and sigma 0 at the end of {steps} steps, got {last}"
 
     def test_levels_are_finite_and_have_less_noise_each(self) -> None:
@@ -57,7 +57,7 @@ class ObjectiveSuite(ModuleSuite):
                 finite = getattr(levels, name).isfinite().all()
                 assert finite, f"expected finite {name} in {steps} steps, got {getattr(levels, name)}"
             change = torch.atan2(levels.sigma.double(), levels.alpha.double()).diff()
-            most = float(change.max())
+            most = change.max().item()
             assert most < 0, f"expected less noise at each level of {steps} steps, got a change of {most:.2g}"
 
     def test_fewer_than_one_step_are_refused(self) -> None:
@@ -127,14 +127,14 @@ class ObjectiveSuite(ModuleSuite):
         ignorant = part.loss(lambda z_t, t, conditioning: torch.zeros_like(z_t), z0, None, random)
         assert losses.shape == (16,), f"expected one loss a row, (16,), got {tuple(losses.shape)}"
         assert (ignorant > 0).all(), f"expected a loss above 0 for an output of zeros, got {ignorant.min()}"
-        worst = float((losses / ignorant).max())
+        worst = (losses / ignorant).max().item()
         assert worst < 1e-3, f"expected no loss of a network that knows z0, got {worst:.2g} of that of zeros"
 
     def test_the_loss_of_a_row_is_its_own(self) -> None:
         part, random, z0 = self.part(), _random(3), normal("z0", 3, *ROW_SHAPE)
         others = torch.cat([z0[:1], 3 - z0[1:]])
         one, other = (part.loss(lambda z, t, c: 0.3 * z, each, None, random)[0] for each in (z0, others))
-        assert torch.equal(one, other), f"expected the loss of row 0 to stay {float(one)}, got {float(other)}"
+        assert torch.equal(one, other), f"expected the loss of row 0 to stay {one.item()}, got {other.item()}"
 
     def test_the_loss_tells_the_network_the_level_of_training_and_the_conditioning(self) -> None:
         part, random, heard = self.part(), _random(3), []

@@ -1,0 +1,53 @@
+"""A first stage of half the size, and its loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ldmkit.protocols import FirstStage, FirstStageLoss
+from ldmkit.specs import LatentSpec
+from ldmkit.values import Posterior
+
+
+class Half(FirstStage):
+    """Two by two pixels => ``width`` latent channels, by one linear map each way."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        name: str
+        width: int
+
+    def __init__(self, config: Config, *, channels: int) -> None:
+        super().__init__()
+        self.spec = LatentSpec(channels=config.width, factor=2)
+        self.down = nn.Conv2d(channels, 2 * config.width, 2, stride=2)
+        self.up = nn.ConvTranspose2d(config.width, channels, 2, stride=2)
+
+    def encode(self, images: Tensor) -> Posterior:
+        mean, log_std = self.down(images).float().chunk(2, 1)
+        return Posterior(mean, log_std.clamp(-10, 10).exp())
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return self.up(latents)
+
+
+class Squared(FirstStageLoss):
+    """Squared error plus ``kl_weight`` times the KL, both as means."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        name: str
+        kl_weight: float
+
+    def __init__(self, config: Config, *, image_numel: int, latent_numel: int) -> None:
+        super().__init__()
+        self.config, self.latent_numel = config, latent_numel
+
+    def forward(
+        self, images: Tensor, reconstructions: Tensor, posterior: Posterior, step: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        error = (images - reconstructions).square().mean()
+        kl = posterior.kl().mean() / self.latent_numel
+        return error + self.config.kl_weight * kl, {"error": error.detach(), "kl": kl.detach()}

@@ -1,0 +1,55 @@
+"""A sampler with fresh noise, and a guidance that goes half of the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ldmkit.artifacts.random import RowRandom
+from ldmkit.protocols import ConditionalDenoise, Denoise, Guidance, Sampler
+from ldmkit.values import Conditioning, Levels
+
+
+class Ancestral(Sampler):
+    """At each step: estimate x0, take ``fresh`` of the noise anew, the rest from the estimate."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        name: str
+        steps: int
+        fresh: float
+
+    def __init__(self, config: Config) -> None:
+        self.steps, self.fresh = config.steps, config.fresh
+
+    def sample(self, denoise: Denoise, noise: Tensor, levels: Levels, random: RowRandom) -> Tensor:
+        z = noise
+        for step in range(len(levels) - 1):
+            x0 = denoise(z, levels[step])
+            eps = (z - levels.alpha[step] * x0) / levels.sigma[step]
+            fresh = random.normal(f"fresh {step}", z.shape[1:], dtype=z.dtype)
+            eps = (1 - self.fresh**2) ** 0.5 * eps + self.fresh * fresh
+            z = levels.alpha[step + 1] * x0 + levels.sigma[step + 1] * eps
+        return z
+
+
+class Halfway(Guidance):
+    """The null estimate, and ``scale`` times the way from there to the conditional one, by two calls."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        name: str
+        scale: float
+
+    def __init__(self, config: Config) -> None:
+        self.scale = config.scale
+
+    def guide(self, denoise: ConditionalDenoise, conditioning: Conditioning, null: Conditioning) -> Denoise:
+        asked, nothing = denoise.prepare(conditioning), denoise.prepare(null)
+
+        def guided(z: Tensor, level: Levels) -> Tensor:
+            x0 = denoise(z, level, nothing)
+            return x0 + self.scale * (denoise(z, level, asked) - x0)
+
+        return guided

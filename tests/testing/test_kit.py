@@ -1,0 +1,80 @@
+"""The conformance kit is itself tested: parts that keep every promise pass, and each broken promise is named."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ldmkit.registry.components import KINDS
+from ldmkit.testing import SUITES, Suite, check, checks
+from ldmkit.testing.process import changed_by_import
+
+HERE = Path(__file__).parent
+REFERENCE = HERE / "ldmkit_reference"
+FILES = {
+    path.relative_to(REFERENCE).as_posix(): path.read_text(encoding="utf-8")
+    for path in REFERENCE.rglob("*")
+    if path.suffix in {".py", ".yaml"}
+}
+MUTANTS = yaml.safe_load((HERE / "mutants.yaml").read_text(encoding="utf-8"))
+
+Provide = Callable[[str, Mapping[str, str]], type[Suite]]
+
+
+@pytest.fixture
+def provide(install: Callable[..., Path]) -> Provide:
+    """Return ``provide(kind, files)``: install the reference package with ``files`` for the suite of one kind."""
+
+    def provide(kind: str, files: Mapping[str, str]) -> type[Suite]:
+        changed_by_import.cache_clear()
+        rest = {name: text for name, text in files.items() if name != "__init__.py"}
+        install("ldmkit-reference", files["__init__.py"], files=rest)
+        return reference_suites()[kind]
+
+    return provide
+
+
+def reference_suites() -> dict[str, type[Suite]]:
+    """A suite of each kind, for the part of the reference package."""
+    return {kind: type("Reference", (suite,), {"option": "reference"}) for kind, suite in SUITES.items()}
+
+
+def test_parts_that_keep_every_promise_pass(provide: Provide) -> None:
+    provide("cond", FILES)
+    results = {kind: list(check(suite)) for kind, suite in reference_suites().items()}
+    assert [each for found in results.values() for each in found if each[1] == "failed"] == []
+    assert [each[0] for found in results.values() for each in found if each[1] == "skipped"] == []
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=[f"{each['kind']} {each['fault']}" for each in MUTANTS])
+def test_a_broken_promise_is_caught_by_the_check_that_names_it(mutant: Mapping[str, Any], provide: Provide) -> None:
+    before = FILES[mutant["file"]]
+    assert before.count(mutant["old"]) == 1
+    files = {**FILES, mutant["file"]: before.replace(mutant["old"], mutant["new"])}
+    suite = provide(mutant["kind"], files)
+    with pytest.raises(Exception, match=re.compile(mutant["says"], re.DOTALL)):
+        getattr(suite(), mutant["check"])()
+
+
+def test_faults_of_every_kind_are_tried() -> None:
+    assert {each["kind"] for each in MUTANTS} == set(KINDS)
+
+
+def test_a_failed_check_is_told_in_one_line_and_the_others_go_on(provide: Provide) -> None:
+    part = FILES["tasks.py"].replace("run: Run)", "run: Run, more: int)")
+    results = {name: (status, why) for name, status, why in check(provide("task", {**FILES, "tasks.py": part}))}
+    failed = {name: why for name, (status, why) in results.items() if status == "failed"}
+    assert failed == {"test_it_runs_with_nothing_but_the_run": "expected run(run), got run(run, more)"}
+    assert list(results) == checks(SUITES["task"])
+
+
+def test_the_kit_needs_no_pytest() -> None:
+    program = "import sys, ldmkit.testing; sys.exit('pytest' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
