@@ -40,6 +40,9 @@ class ObjectiveSuite(ModuleSuite):
         z_t = part.add_noise(z0, noise, level)
         return {"z_t": z_t, "x0": part.denoiser_to_x0(raw, z_t, level)}
 
+    def learned_from(self, part: Any) -> dict[str, Tensor]:
+        return {"loss": part.loss(lambda z_t, t, conditioning: z_t, normal("z0", 3, *ROW_SHAPE), None, _random(3))}
+
     def test_levels_are_as_many_as_asked_and_end_clean(self) -> None:
         part = self.part()
         for steps in STEPS:

@@ -88,6 +88,10 @@ class ModuleSuite(RowSuite):
         randomise(part)
         return part
 
+    def learned_from(self, part: Any) -> dict[str, Tensor]:
+        """What gradients come from; by default all outputs."""
+        return self.outputs(part, self.inputs(ROWS))
+
     def test_its_first_weights_are_a_function_of_the_seed(self) -> None:
         one, two = self.part().state_dict(), self.part().state_dict()
         different = [name for name in one if not torch.equal(one[name], two[name])]
@@ -95,7 +99,7 @@ class ModuleSuite(RowSuite):
 
     def test_gradients_reach_every_weight_that_is_trained(self) -> None:
         part = self.ready()
-        outputs = {name: value for name, value in self.outputs(part, self.inputs(ROWS)).items() if value.requires_grad}
+        outputs = {name: value for name, value in self.learned_from(part).items() if value.requires_grad}
         trained = {name: weight for name, weight in part.named_parameters() if weight.requires_grad}
         if trained:
             assert outputs, f"expected outputs with a gradient, since {', '.join(trained)} require one, got none"

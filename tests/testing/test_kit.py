@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+import torch
 import yaml
 
 from ldmkit.registry.components import KINDS
@@ -29,8 +32,11 @@ Provide = Callable[[str, Mapping[str, str]], type[Suite]]
 
 
 @pytest.fixture
-def provide(install: Callable[..., Path]) -> Provide:
-    """Return ``provide(kind, files)``: install the reference package with ``files`` for the suite of one kind."""
+def provide(install: Callable[..., Path]) -> Iterator[Provide]:
+    """Return ``provide(kind, files)``: install the reference package with ``files`` for the suite of one kind.
+
+    What a mutant does to the process is undone.
+    """
 
     def provide(kind: str, files: Mapping[str, str]) -> type[Suite]:
         changed_by_import.cache_clear()
@@ -38,7 +44,11 @@ def provide(install: Callable[..., Path]) -> Provide:
         install("ldmkit-reference", files["__init__.py"], files=rest)
         return reference_suites()[kind]
 
-    return provide
+    dtype = torch.get_default_dtype()
+    with mock.patch.dict(os.environ):
+        yield provide
+    torch.set_default_dtype(dtype)
+    changed_by_import.cache_clear()
 
 
 def reference_suites() -> dict[str, type[Suite]]:
