@@ -29,13 +29,6 @@ VARIANTS = [
 ]
 """Keys that make another part of an option, in form or in law."""
 
-KNOWN = {
-    ("cond", "text", "test_a_batch_may_have_no_rows"): "takes the length of the longest of no captions",
-    ("model", "kl-f4", "test_a_batch_may_have_no_rows"): "torch's pixel_unshuffle leaves an empty batch as it is",
-    ("model", "kl-f8", "test_a_batch_may_have_no_rows"): "torch's pixel_unshuffle leaves an empty batch as it is",
-}
-"""Failures that are known, and why; a part that is mended has to be taken from here."""
-
 
 def cases() -> Iterator[Any]:
     """Yield (kind, option, overrides, check) for every option file of every plugin, and for the variants."""
@@ -44,10 +37,8 @@ def cases() -> Iterator[Any]:
     ]
     for kind, option, overrides in [*found, *VARIANTS]:
         for check in checks(SUITES[kind]):
-            reason = KNOWN.get((kind, option, check))
-            marks = pytest.mark.xfail(reason=reason, strict=True) if reason else ()
             name = "-".join([kind, option, *overrides, check])
-            yield pytest.param(kind, option, tuple(overrides), check, id=name, marks=marks)
+            yield pytest.param(kind, option, tuple(overrides), check, id=name)
 
 
 @cache

@@ -116,9 +116,10 @@ class Text(Conditioner):
         encoded = self._tokenizer.encode(captions)
         self._say_truncation(encoded, "captions of a batch")
         encoded = [pieces[: self.config.length] for pieces in encoded]
-        longest = max(map(len, encoded))
+        longest = max(map(len, encoded), default=1)
         device = self.transformer.token_emb.weight.device
-        numbers = torch.tensor([pieces + [PAD] * (longest - len(pieces)) for pieces in encoded], device=device)
+        padded = [pieces + [PAD] * (longest - len(pieces)) for pieces in encoded]
+        numbers = torch.tensor(padded, dtype=torch.int64, device=device).view(len(encoded), longest)
         return numbers, numbers != PAD
 
     def _say_truncation(self, encoded: Sequence[Sequence[int]], what: str) -> None:

@@ -7,6 +7,7 @@ checkpoints, so that published weights load with no renaming: ``down.0`` and ``u
 from __future__ import annotations
 
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from ldmkit_first_stages.blocks import Downsample, ResidualBlock, SelfAttention, Upsample, normalization
@@ -78,7 +79,7 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         # pixels (B, C, H, W) => patches (B, C p^2, H / p, W / p)
-        features = self.conv_in(F.pixel_unshuffle(images, self.patch))
+        features = self.conv_in(_fold(images, self.patch))
         for level in self.down:
             features = level(features)
         return self.conv_out(F.silu(self.norm_out(self.mid(features))))
@@ -105,4 +106,14 @@ class Decoder(nn.Module):
         for level in reversed(self.up):
             features = level(features)
         # patches (B, C p^2, H / p, W / p) => pixels (B, C, H, W)
-        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(features))), self.patch)
+        return _unfold(self.conv_out(F.silu(self.norm_out(features))), self.patch)
+
+
+def _fold(images: Tensor, p: int) -> Tensor:
+    """Space to depth, as torch's pixel_unshuffle, which leaves a batch without rows as it is."""
+    return rearrange(images, "b c (h p) (w q) -> b (c p q) h w", p=p, q=p)
+
+
+def _unfold(patches: Tensor, p: int) -> Tensor:
+    """Depth to space, the inverse of :func:`_fold`."""
+    return rearrange(patches, "b (c p q) h w -> b c (h p) (w q)", p=p, q=p)

@@ -45,7 +45,8 @@ class Palette(Conditioner):
         """Captions of B rows => vector (B, width)."""
         words = [re.findall(r"\w+", caption.lower()) for caption in fields[self.field]]
         counts = [[float(row.count(colour)) for colour in self.colours] for row in words]
-        return Conditioning(vector=self.project(torch.tensor(counts, device=self.project.weight.device)))
+        colours = torch.tensor(counts, device=self.project.weight.device).view(-1, len(self.colours))
+        return Conditioning(vector=self.project(colours))
 
     def null(self, batch: int, latent_size: tuple[int, int]) -> Conditioning:
         """No colour: the bias alone, (batch, width)."""
