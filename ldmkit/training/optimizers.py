@@ -20,15 +20,39 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     Quintic Newton-Schulz iteration with the coefficients of Jordan et al. 2024, "Muon: an optimizer for hidden layers
     in neural networks"; the result's singular values lie in about [0.7, 1.2].
     """
-    a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.bfloat16() if matrices.is_cuda else matrices
     x = x.mT if tall else x
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x = _iterate_on_gram(x, steps) if x.shape[2] >= 2 * x.shape[1] and not x.is_cuda else _iterate(x, steps)
+    return x.mT if tall else x
+
+
+def _iterate(x: Tensor, steps: int) -> Tensor:
+    """x <- a x + (b G + c G^2) x with G = x x^T, ``steps`` times."""
+    a, b, c = NEWTON_SCHULZ
     for _ in range(steps):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.mT if tall else x
+    return x
+
+
+def _iterate_on_gram(x: Tensor, steps: int) -> Tensor:
+    """The same polynomial, for wide matrices with a third of the work.
+
+    Each step multiplies x by Q = a I + b G + c G^2, which commutes with G; so G <- Q G Q and the product of all Q are
+    followed on (rows, rows) alone. This squares the singular values, which float32 has the digits for.
+    """
+    a, b, c = NEWTON_SCHULZ
+    gram = x @ x.mT
+    product: Tensor | None = None
+    for step in range(steps):
+        q = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        q.diagonal(dim1=1, dim2=2).add_(a)
+        product = q if product is None else q @ product
+        if step + 1 < steps:
+            gram = q @ gram @ q
+    return x if product is None else product @ x
 
 
 class Muon(Optimizer):
