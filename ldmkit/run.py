@@ -94,8 +94,12 @@ class Run:
 
     @cached_property
     def data(self) -> DataSource:
-        """The data source, built at first use."""
-        return build_data(self.config)
+        """The data source, built at first use; what it had to leave out is kept in ``data-notices.json``."""
+        source = build_data(self.config)
+        if source.skipped or source.notices:
+            skipped = [{"what": what, "why": why} for what, why in source.skipped]
+            write_json(self.directory / "data-notices.json", {"notices": list(source.notices), "skipped": skipped})
+        return source
 
     def identity(self, group: str) -> dict[str, Any]:
         """What determines the parts of ``group``: their configs, and the packages that they come from."""

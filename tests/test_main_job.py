@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,51 @@ def test_an_outputs_directory_that_cannot_be_written_is_said_before_anything_run
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"cannot write to .*; name a directory that can be written"):
         run_job(tmp_path, "outputs=file")
+
+
+def pictures(directory: Path, count: int = 40, captions: bool = True) -> Path:
+    """A folder of ``count`` flat pictures, with captions beside them."""
+    directory.mkdir()
+    for index in range(count):
+        colour = (index * 6, 255 - index * 6, index * 37 % 256)
+        Image.new("RGB", (40, 32), colour).save(directory / f"{index:03d}.png")
+        if captions:
+            (directory / f"{index:03d}.txt").write_text(f"a flat picture of colour number {index}")
+    return directory
+
+
+def test_own_images_train_and_a_corrupt_one_is_left_out_and_named(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "photos", 120)
+    (folder / "broken.png").write_bytes((folder / "000.png").read_bytes()[:60])
+    (folder / "broken.txt").write_text("a broken picture")
+    run = run_job(tmp_path, "data=folder", f"data.path={folder}", "train.denoiser.steps=2", "samples.previews=[]")
+    kept = json.loads((run / "data-notices.json").read_text())
+    assert [entry["what"] for entry in kept["skipped"]] == ["broken.png"]
+    assert len(list((run / "samples").glob("0*.png"))) == 8
+    assert "prompt" not in json.loads((run / "metrics.json").read_text())  # nothing can verify photographs
+
+
+@pytest.mark.parametrize(
+    ("prepare", "overrides", "kind", "message"),
+    [
+        (Path.mkdir, [], DataError, "no image"),
+        (lambda folder: pictures(folder, captions=False), [], ConfigError, r"needs the field 'caption'.*no fields"),
+        (pictures, ["cond=class"], ConfigError, r"needs the field 'class'.*caption \(text\)"),
+        (
+            lambda folder: (pictures(folder) / "000.png").write_bytes(b"no picture"),
+            [],
+            DataError,
+            r"000\.png.*|data\.max_bad",
+        ),
+    ],
+)
+def test_a_folder_that_cannot_be_trained_on_says_what_it_lacks(
+    tmp_path: Path, prepare: Callable[[Path], object], overrides: list[str], kind: type[LdmkitError], message: str
+) -> None:
+    prepare(tmp_path / "photos")
+    with pytest.raises(kind, match=message) as raised:
+        run_job(tmp_path, "data=folder", f"data.path={tmp_path / 'photos'}", *overrides)
+    assert "\n" not in str(raised.value)
 
 
 def test_twenty_runs_in_one_second_have_twenty_directories(tmp_path: Path) -> None:
