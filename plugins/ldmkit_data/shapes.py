@@ -30,7 +30,7 @@ from ldmkit_data.shapes_scene import (
 )
 from ldmkit_data.shapes_verifier import verify
 
-VERSION = 1  # of the pictures; to be raised with every change of a pixel or a word
+VERSION = 2  # of the pictures; to be raised with every change of a pixel or a word
 CHUNK = 512  # scenes drawn at once
 
 

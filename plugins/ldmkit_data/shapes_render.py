@@ -23,7 +23,7 @@ from ldmkit_data.shapes_scene import (
     two_objects,
 )
 
-RADII = ((0.108, 0.120), (0.159, 0.172))  # of small and large objects
+RADII = ((0.125, 0.138), (0.178, 0.190))  # of small and large objects
 STEP = 0.22  # between neighbouring positions of the 3x3 grid
 JITTER = 0.03  # of a position, either way
 APART = 0.25  # of two objects from the middle, along the axis of their relation
