@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -110,7 +109,6 @@ def ldmkit_process(directory: Path, *arguments: str) -> subprocess.Popen[str]:
         cwd=directory,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 
 
