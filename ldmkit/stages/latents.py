@@ -68,7 +68,7 @@ def _encode(run: Run, model: LatentDiffusion) -> Iterator[Posterior]:
     def read(number: int) -> Tensor:
         return run.data.read("train", range(number * BATCH, min((number + 1) * BATCH, length))).images
 
-    for images in read_ahead(read, range(-(-length // BATCH))):
+    for images in read_ahead(read, range(-(-length // BATCH)), device=run.compute.device):
         with run.compute.autocast():
             posterior = model.first_stage.encode(to_pixels(images.to(run.compute.device)))
         yield Posterior(posterior.mean.float().cpu(), posterior.std.float().cpu())

@@ -95,7 +95,9 @@ class Loop:
         """
         config, start = self.config, self._resume()
         order = Order(self.trainee.length, config.batch_size, seed=self.seed, stage=self.stage)
-        batches = read_ahead(lambda step: self._read(order, step), range(start, config.steps))
+        batches = read_ahead(
+            lambda step: self._read(order, step), range(start, config.steps), device=self.compute.device
+        )
         began, seconds = time.perf_counter(), self._seconds
         for module in self.trainee.players.values():
             module.train()
