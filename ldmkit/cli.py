@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from ldmkit.errors import ConfigError, did_you_mean
+from ldmkit.errors import ConfigError, LdmkitError, did_you_mean
 from ldmkit.exits import DEBUG, report
 
 VERBS = {
@@ -42,18 +42,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "--debug" in words:
         words.remove("--debug")
         os.environ[DEBUG] = "1"
+    if sys.stdout is None:  # as with `>&-`
+        return report(LdmkitError("the output is closed; send it to /dev/null where it is not wanted"))
     try:
-        code = _dispatch(words)
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:  # the reader has gone, as with `| head`; nothing may be written at exit either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        try:
+            return _dispatch(words)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader has gone, as with `| head`
+        _drop_output()
         return 141
     except KeyboardInterrupt:
         print("ldmkit: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
+        _drop_output()
         return report(error)
+
+
+def _drop_output() -> None:
+    """Drop what cannot be written, or Python would try it again at exit, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(words: list[str]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import importlib.util
 import inspect
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ldmkit.errors import ConfigError, did_you_mean
+from ldmkit.exits import Arguments
 from ldmkit.registry.components import KINDS, Component
 from ldmkit.registry.discovery import Plugin, kernel_conf, registry
 
@@ -48,7 +48,7 @@ class Option:
 
 def plugins(argv: Sequence[str]) -> int:
     """List every plugin; the exit code is 1 when one failed or two clash."""
-    parser = argparse.ArgumentParser(prog="ldmkit plugins", description="List the installed plugins.")
+    parser = Arguments(prog="ldmkit plugins", description="List the installed plugins.")
     parser.add_argument("--json", action="store_true", help="for programs")
     asked = parser.parse_args(argv)
     found, clashes = registry().plugins, registry().clashes()
@@ -87,7 +87,7 @@ def _as_text(found: Sequence[Plugin], clashes: Sequence[str]) -> Iterator[str]:
 
 def ls(argv: Sequence[str]) -> int:
     """List the options of every group, or of one."""
-    parser = argparse.ArgumentParser(prog="ldmkit ls", description="List the options of every group, or of one.")
+    parser = Arguments(prog="ldmkit ls", description="List the options of every group, or of one.")
     parser.add_argument("kind", nargs="?", help=", ".join([*KINDS, *KERNEL_GROUPS]))
     asked = parser.parse_args(argv)
     groups = {**KINDS, **KERNEL_GROUPS}
@@ -106,7 +106,7 @@ def ls(argv: Sequence[str]) -> int:
 
 def show(argv: Sequence[str]) -> int:
     """Show one option: what it is, the package it is from, the docstring of its part, its keys with their comments."""
-    parser = argparse.ArgumentParser(prog="ldmkit show", description="Show one option of a group.")
+    parser = Arguments(prog="ldmkit show", description="Show one option of a group.")
     parser.add_argument("kind", help=", ".join([*KINDS, *KERNEL_GROUPS]))
     parser.add_argument("name", help="an option, as 'ldmkit ls KIND' lists it")
     asked = parser.parse_args(argv)

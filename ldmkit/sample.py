@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import ldmkit.training.device as devices
 from ldmkit.artifacts.checkpoint import verify
 from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.errors import ConfigError, DataError, did_you_mean
+from ldmkit.exits import Arguments
 from ldmkit.models import find_checkpoint, load
 from ldmkit.pictures import save_grid, save_png
 from ldmkit.specs import DataSpec, FieldSpec
@@ -23,13 +25,14 @@ from ldmkit.values import to_uint8
 
 def main(argv: Sequence[str]) -> None:
     """Carry out `ldmkit sample` with the arguments behind the verb."""
-    asked = _parser().parse_args(argv)
+    asked = _parser().parse_intermixed_args(argv)
     compute = devices.choose(asked.device, asked.precision, asked.threads)
     checkpoint = find_checkpoint(asked.run)
     model = load(checkpoint, compute.device)
     fields, rows = fields_for(model, asked.prompts, asked.field)
     fields = {name: _repeat(value, asked.n) for name, value in fields.items()}
     total = rows * asked.n
+    _make_writable(asked.out)
     with compute.autocast():
         images = to_uint8(
             model.sample(fields, count=total, steps=asked.steps, seed=asked.seed, batch_size=asked.batch_size).cpu()
@@ -56,7 +59,7 @@ def fields_for(
     """Make the fields that ``model`` needs out of prompts and ``NAME=VALUE`` words, with the number of rows.
 
     Prompts go to the one text field that the model reads. Raises ConfigError that names a field the model does not
-    know, or lacks, and what a label's values are.
+    know, lacks or is given twice, and what a label's values are.
     """
     needs, spec = model.conditioners.needs, model.data
     texts = [name for name, kind in needs.items() if kind == "text"]
@@ -73,6 +76,9 @@ def fields_for(
             raise ConfigError(f"--field {assignment} has no value; write --field {name}=VALUE")
         if name not in needs:
             raise ConfigError(f"--field {assignment}: this model has no field '{name}'{did_you_mean(name, needs)}")
+        if name in fields:
+            first = "as a prompt" if prompts and name == texts[0] else "by another --field"
+            raise ConfigError(f"--field {assignment}: '{name}' is given twice, the first time {first}")
         fields[name] = _repeat(_value(name, value, spec.fields[name], spec), rows)
     if missing := sorted(set(needs) - set(fields)):
         raise ConfigError(
@@ -87,9 +93,10 @@ def _value(name: str, text: str, field: FieldSpec, spec: DataSpec) -> Any:
     if field.kind == "text":
         return [text]
     if field.kind == "label":
-        if text not in field.names and not (text.isdigit() and int(text) < len(field.names)):
+        indices = [str(index) for index in range(len(field.names))]
+        if text not in field.names and text not in indices:
             raise ConfigError(f"--field {name}={text}: no such {name}{did_you_mean(text, field.names)}")
-        return torch.tensor([field.names.index(text) if text in field.names else int(text)])
+        return torch.tensor([(field.names if text in field.names else indices).index(text)])
     if field.kind == "map":
         return _read_map(Path(text), spec.size, len(field.names))
     raise ConfigError(f"--field {name}: fields of kind {field.kind} cannot be given on the command line yet")
@@ -109,6 +116,15 @@ def _read_map(path: Path, size: int, classes: int) -> Tensor:
     return torch.from_numpy(indices.astype("int64"))[None]
 
 
+def _make_writable(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {directory} cannot be made a directory: {error.strerror}") from None
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise ConfigError(f"--out {directory} cannot be written to")
+
+
 def _repeat(values: Any, times: int) -> Any:
     if isinstance(values, Tensor):
         return values.repeat_interleave(times, dim=0)
@@ -116,11 +132,11 @@ def _repeat(values: Any, times: int) -> Any:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ldmkit sample", description="Draw pictures with the model of a finished run."
-    )
+    parser = Arguments(prog="ldmkit sample", description="Draw pictures with the model of a finished run.")
     parser.add_argument("run", metavar="RUN", help="id under outputs/runs, run directory or checkpoint directory")
-    parser.add_argument("prompts", metavar="PROMPT", nargs="*", help="what to draw, for a model with a text field")
+    parser.add_argument(
+        "prompts", metavar="PROMPT", nargs="*", default=[], help="what to draw, for a model with a text field"
+    )
     parser.add_argument(
         "--field",
         metavar="NAME=VALUE",
@@ -128,19 +144,28 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="any other field: a label by name, a map by file",
     )
-    parser.add_argument("-n", type=_positive, default=1, help="pictures for each prompt (1)")
-    parser.add_argument("--steps", type=_positive, help="sampler steps (the run's own)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the first picture; picture i has seed + i (0)")
+    parser.add_argument("-n", metavar="N", type=_whole(1), default=1, help="pictures for each prompt (1)")
+    parser.add_argument("--steps", metavar="N", type=_whole(1), help="sampler steps (the run's own)")
+    parser.add_argument(
+        "--seed", metavar="N", type=_whole(), default=0, help="seed of picture 0; picture i has seed + i (0)"
+    )
     parser.add_argument("--out", type=Path, default=Path("samples"), help="directory for the PNG files (samples)")
-    parser.add_argument("--batch-size", type=_positive, default=64, help="pictures drawn at once (64)")
+    parser.add_argument("--batch-size", metavar="N", type=_whole(1), default=64, help="pictures drawn at once (64)")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
-    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--threads", metavar="N", type=_whole(0), default=0, help="of the CPU; 0 leaves it to torch (0)")
     return parser
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
-    return value
+def _whole(least: int | None = None) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or (least is not None and value < least):
+            of = "" if least is None else f" of {least} or more"
+            raise argparse.ArgumentTypeError(f"takes a whole number{of}, got '{text}'")
+        return value
+
+    return read

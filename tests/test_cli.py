@@ -107,6 +107,27 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert process.wait() == 141
 
 
+CLOSED = "the output is closed; send it to /dev/null where it is not wanted"
+FULL = "[Errno 28] No space left on device"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [("ls >&-", CLOSED), ("--help >&-", CLOSED), ("ls >/dev/full", FULL), ("ls --help >/dev/full", FULL)],
+)
+def test_output_that_cannot_be_written_is_one_line(command: str, said: str, unbuffered: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'"{sys.executable}" -P -m ldmkit {command}'],
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, f"ldmkit: {said}\n")
+
+
 def test_ctrl_c_in_any_verb_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted(argv: Sequence[str]) -> int:
         raise KeyboardInterrupt
@@ -209,6 +230,26 @@ def test_show_knows_scales(capsys: pytest.CaptureFixture[str]) -> None:
 def test_ls_and_show_say_the_nearest(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["ls", "cond", "text"], "ls: unrecognized arguments: text; 'ldmkit ls --help' lists what there is"),
+        (["show"], "show: the following arguments are required: kind, name; 'ldmkit show --help' lists what there is"),
+        (["plugins", "--jsn"], "plugins: unrecognized arguments: --jsn; 'ldmkit plugins --help' lists what there is"),
+        (["sample"], "sample: the following arguments are required: RUN; 'ldmkit sample --help' lists what there is"),
+        (["sample", "x", "-n", "abc"], "sample: -n takes a whole number of 1 or more, got 'abc'"),
+        (["sample", "x", "--steps", "0"], "sample: --steps takes a whole number of 1 or more, got '0'"),
+        (["sample", "x", "--seed", "1.5"], "sample: --seed takes a whole number, got '1.5'"),
+        (["sample", "x", "--threads", "-1"], "sample: --threads takes a whole number of 0 or more, got '-1'"),
+    ],
+)
+def test_a_mistake_in_the_arguments_of_a_verb_is_one_line(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert capsys.readouterr() == ("", f"ldmkit: {said}\n")
 
 
 # run

@@ -92,11 +92,34 @@ def test_a_label_by_name_and_a_map_by_file(both: str, tmp_path: Path) -> None:
         (["--field", "clas=red circle"], "no field 'clas'; did you mean 'class'"),
         (["--field", "class=red circel"], "no such class; did you mean 'red circle'"),
         (["--field", "class"], "--field class has no value; write --field class=VALUE"),
+        (["--field", "class=²"], "--field class=²: no such class"),
+        (["--field", "class=0", "--field", "class=1"], "class=1: 'class' is given twice, the first time by another"),
     ],
 )
 def test_a_field_that_is_unknown_or_missing_is_named(both: str, arguments: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         main([both, *arguments])
+
+
+def test_a_prompt_and_its_field_are_the_same_thing_given_twice(text: str) -> None:
+    with pytest.raises(ConfigError, match="'caption' is given twice, the first time as a prompt"):
+        main([text, "a red circle", "--field", "caption=a blue square"])
+
+
+def test_options_may_stand_before_the_prompt(text: str, tmp_path: Path) -> None:
+    main([text, "-n", "2", "a red circle", "--out", str(tmp_path)])
+    assert [read_metadata(tmp_path / f"0000{i}.png")["prompt"] for i in range(2)] == ["a red circle"] * 2
+
+
+def test_a_place_that_takes_no_pictures_is_refused(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("mine")
+    for place in ("file", "file/below"):
+        with pytest.raises(ConfigError, match=f"--out .*{place} cannot be made a directory: "):
+            main([text, "a red circle", "--out", str(tmp_path / place)])
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)  # root may write everywhere
+    with pytest.raises(ConfigError, match=r"--out .* cannot be written to"):
+        main([text, "a red circle", "--out", str(tmp_path)])
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_map_that_is_no_map_is_refused(both: str, tmp_path: Path) -> None:
