@@ -81,23 +81,37 @@ class Conditioning:
         moved = self.apply(lambda value: value.to(*args, **kwargs))
         return moved if moved.mask is None else replace(moved, mask=moved.mask.bool())
 
+    @property
+    def device(self) -> torch.device:
+        """Where its forms are; the CPU when it has none."""
+        present = (getattr(self, f.name) for f in fields(self))
+        return next((value.device for value in present if value is not None), torch.device("cpu"))
+
     def where(self, keep: Tensor, other: Conditioning) -> Conditioning:
-        """Take a row from here where ``keep`` (B,) is True, else from ``other``, which has the same forms."""
+        """Take a row from here where ``keep`` (B,) is True, else from ``other``, which has the same forms.
+
+        ``keep`` and ``other`` may be on another device; the result is on this one's.
+        """
 
         def choose(here: Tensor | None, there: Tensor | None) -> Tensor | None:
             if here is None or there is None:
                 return None
-            return torch.where(keep.view(-1, *[1] * (here.ndim - 1)), here, there.to(here.dtype))
+            rows = keep.to(here.device).view(-1, *[1] * (here.ndim - 1))
+            return torch.where(rows, here, there.to(here.device, here.dtype))
 
         return Conditioning(**{f.name: choose(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)})
 
     @staticmethod
     def batch(parts: Sequence[Conditioning]) -> Conditioning:
-        """Concatenate along the batch; every part has the same forms and the same number of tokens."""
+        """Concatenate along the batch; every part has the same forms and the same number of tokens.
+
+        The result is on the device of the first part.
+        """
+        device = parts[0].device
 
         def join(name: str) -> Tensor | None:
             values = [getattr(part, name) for part in parts]
-            return None if values[0] is None else torch.cat(values)
+            return None if values[0] is None else torch.cat([value.to(device) for value in values])
 
         return Conditioning(**{f.name: join(f.name) for f in fields(Conditioning)})
 

@@ -19,11 +19,13 @@ from ldmkit.values import Conditioning, Fields
 class Conditioners(nn.Module):
     """Joins the conditioning of ``parts``: tokens along the sequence, vectors and maps along channels.
 
-    Where token widths differ, each is projected to the widest one. With no parts the conditioning is empty.
+    Where token widths differ, each is projected to the widest one. With no parts the conditioning is empty. Raises
+    ConfigError when two parts read one field as different kinds.
     """
 
     def __init__(self, parts: Mapping[str, Conditioner]) -> None:
         super().__init__()
+        _check_kinds(parts)
         self.parts = nn.ModuleDict(parts)
         specs = {name: part.spec for name, part in parts.items()}
         width = max((spec.tokens for spec in specs.values()), default=0)
@@ -61,7 +63,7 @@ class Conditioners(nn.Module):
         for name, part in self.items():
             conditioning = part(fields, latent_size)
             if part.dropout:
-                keep = (random.uniform(f"dropout of {name}") >= part.dropout).to(_device_of(part))
+                keep = random.uniform(f"dropout of {name}") >= part.dropout
                 conditioning = conditioning.where(keep, part.null(len(random), latent_size))
             dropped[name] = conditioning
         return self._join(dropped)
@@ -71,6 +73,8 @@ class Conditioners(nn.Module):
         return list(self.parts.items())  # type: ignore[arg-type]
 
     def _join(self, conditionings: Mapping[str, Conditioning]) -> Conditioning:
+        device = _common_device(conditionings)
+        conditionings = {name: c.to(device) for name, c in conditionings.items()}
         tokens, masks = [], []
         for name, c in conditionings.items():
             if c.tokens is not None:
@@ -94,8 +98,23 @@ def _cat(values: Sequence[Tensor]) -> Tensor | None:
     return values[0] if len(values) == 1 else torch.cat(list(values), dim=1)
 
 
-def _device_of(module: nn.Module) -> torch.device | str:
-    return next((p.device for p in module.parameters()), torch.device("cpu"))
+def _common_device(conditionings: Mapping[str, Conditioning]) -> torch.device:
+    """The accelerator where any is on one: a part without weights may not know of it, and stay on the CPU."""
+    there = (c.device for c in conditionings.values())
+    return next((device for device in there if device.type != "cpu"), torch.device("cpu"))
+
+
+def _check_kinds(parts: Mapping[str, Conditioner]) -> None:
+    """Raise ConfigError when two parts read one field as different kinds."""
+    first: dict[str, str] = {}
+    for name, part in parts.items():
+        for field, kind in part.needs.items():
+            other = first.setdefault(field, name)
+            if (before := parts[other].needs[field]) != kind:
+                raise ConfigError(
+                    f"cond.{other} reads the field '{field}' as a {before}, but cond.{name} as a {kind}; "
+                    "let one of them read another field"
+                )
 
 
 def check_conditioning(conditioning: Conditioning, spec: CondSpec, where: str) -> None:

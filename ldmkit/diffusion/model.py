@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from ldmkit.artifacts.random import RowRandom
 from ldmkit.diffusion.conditioners import Conditioners
 from ldmkit.diffusion.statistics import LatentStatistics
-from ldmkit.errors import ConfigError
+from ldmkit.errors import ConfigError, did_you_mean
 from ldmkit.protocols import Denoiser, FirstStage, Guidance, Objective, Sampler
 from ldmkit.specs import DataSpec
 from ldmkit.values import Conditioning, Fields, Levels, to_device
@@ -86,7 +87,7 @@ class LatentDiffusion(nn.Module):
     def loss(self, z0: Tensor, fields: Fields, random: RowRandom) -> Tensor:
         """The objective's loss of each row, with conditioning dropout: (B,)."""
         latent_size = (z0.shape[2], z0.shape[3])
-        conditioning = self.conditioners.with_dropout(fields, latent_size, random)
+        conditioning = self.conditioners.with_dropout(fields, latent_size, random).to(z0.device)
         return self.objective.loss(self.denoiser, z0, conditioning, random)
 
     @torch.no_grad()
@@ -107,29 +108,56 @@ class LatentDiffusion(nn.Module):
         ``count`` says how many. ``steps`` defaults to the sampler's own. Picture i is drawn with seed ``seed`` + i (or
         ``seeds[i]``), and is the same picture alone or in any batch. ``size`` (H, W) defaults to the trained one.
 
-        Raises ConfigError when a field that the model is conditioned on is missing, or lengths differ.
+        Raises ConfigError when a field is missing, unknown or one value instead of B, lengths differ, or a number of
+        steps or pictures makes no sense.
         """
         fields = dict(fields or {})
+        _check_fields(fields, self.conditioners.needs)
+        for name, value, least in (("steps", steps, 1), ("batch_size", batch_size, 1), ("count", count, 0)):
+            if value is not None and value < least:
+                raise ConfigError(f"{name} must be {least} or more, got {value}")
         total = _rows(fields, count, seeds)
         seeds = list(seeds) if seeds is not None else [seed + index for index in range(total)]
         pictures = []
         for start in range(0, total, batch_size):
             rows = slice(start, min(start + batch_size, total))
             part = {name: value[rows] for name, value in fields.items()}
-            pictures.append(self._sample(part, seeds[rows], steps or self.sampler.steps, self.latent_size(size)))
+            pictures.append(
+                self._sample(part, seeds[rows], self.sampler.steps if steps is None else steps, self.latent_size(size))
+            )
         return torch.cat(pictures) if pictures else torch.empty(0, self.data.channels, *(size or (self.data.size,) * 2))
 
     def _sample(self, fields: Fields, seeds: Sequence[int], steps: int, latent_size: tuple[int, int]) -> Tensor:
-        training = self.training
-        self.eval()
-        random = RowRandom([(seed, "sample") for seed in seeds])
-        conditioning = self.conditioners(to_device(fields, self.device), latent_size)
-        null = self.conditioners.null(len(seeds), latent_size)
-        denoise = self.guidance.guide(X0Estimate(self.denoiser, self.objective), conditioning, null)
-        noise = random.normal("noise", (self.first_stage.spec.channels, *latent_size), device=self.device)
-        z0 = self.sampler.sample(denoise, noise, self.objective.levels(steps).to(self.device), random)
-        self.train(training)
-        return self.decode(z0)
+        with _evaluating(self):
+            random = RowRandom([(seed, "sample") for seed in seeds])
+            conditioning = self.conditioners(to_device(fields, self.device), latent_size).to(self.device)
+            null = self.conditioners.null(len(seeds), latent_size).to(self.device)
+            denoise = self.guidance.guide(X0Estimate(self.denoiser, self.objective), conditioning, null)
+            noise = random.normal("noise", (self.first_stage.spec.channels, *latent_size), device=self.device)
+            z0 = self.sampler.sample(denoise, noise, self.objective.levels(steps).to(self.device), random)
+            return self.decode(z0)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; afterwards each module has its own mode again, also behind an exception."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _check_fields(fields: Fields, needs: Mapping[str, str]) -> None:
+    for name, value in fields.items():
+        if name not in needs:
+            raise ConfigError(f"this model has no field '{name}'{did_you_mean(name, needs)}")
+        if isinstance(value, str | int | float) or (isinstance(value, Tensor) and value.ndim == 0):
+            raise ConfigError(
+                f"the field '{name}' is one value; give a list, with a value for each picture: [{value!r}]"
+            )
 
 
 def _rows(fields: Fields, count: int | None, seeds: Sequence[int] | None) -> int:

@@ -86,6 +86,30 @@ def test_each_conditioner_is_dropped_by_its_own_rate_row_by_row() -> None:
     assert torch.equal(vector, joined.with_dropout({"x": torch.ones(rows)}, (1, 1), random).vector)
 
 
+def test_what_a_part_leaves_on_the_cpu_follows_the_others() -> None:
+    elsewhere = torch.ones(3, device="meta")
+    joined = Conditioners(
+        {
+            "a": Numbers("x", CondSpec(tokens=4, vector=1), masked=True),
+            "b": Numbers("y", CondSpec(tokens=4, vector=1), dropout=0.5),
+        }
+    )
+    assert joined({"x": torch.ones(3), "y": elsewhere}, (1, 1)).device.type == "meta"
+    random = RowRandom.of(0, "test", 0, range(3))
+    told = joined.with_dropout({"x": elsewhere, "y": elsewhere}, (1, 1), random)  # the null is on the CPU
+    both = Conditioning.batch([told, joined.null(3, (1, 1))])
+    for conditioning, rows in ((told, 3), (both, 6)):
+        assert (conditioning.device.type, conditioning.vector.shape) == ("meta", (rows, 2))  # type: ignore[union-attr]
+        assert (conditioning.mask.device.type, conditioning.mask.dtype) == ("meta", torch.bool)  # type: ignore[union-attr]
+
+
+def test_one_field_cannot_be_of_two_kinds() -> None:
+    other = Numbers("x", CondSpec(vector=1))
+    other.needs = {"x": "label"}
+    with pytest.raises(ConfigError, match=r"cond\.a reads the field 'x' as a scalar, but cond\.b as a label"):
+        Conditioners({"a": Numbers("x", CondSpec(vector=1)), "b": other})
+
+
 def test_a_missing_field_is_named_with_what_was_given() -> None:
     joined = Conditioners({"a": Numbers("x", CondSpec(vector=1))})
     with pytest.raises(ConfigError, match="conditioned on x, but x is missing; given were: caption"):

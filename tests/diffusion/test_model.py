@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -70,6 +72,23 @@ def test_fields_that_are_missing_or_of_different_lengths_are_named(model: Latent
         model.sample({"caption": ["a red circle"], "class": torch.tensor([0, 1])})
 
 
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"fields": {"caption": "a red circle"}}, r"field 'caption' is one value; give a list.*\['a red circle'\]"),
+        ({"fields": {"class": torch.tensor(3)}}, "field 'class' is one value; give a list"),
+        ({"fields": {"captoin": ["a red circle"]}}, "no field 'captoin'; did you mean 'caption'"),
+        ({"steps": 0}, "steps must be 1 or more, got 0"),
+        ({"steps": -1}, "steps must be 1 or more, got -1"),
+        ({"batch_size": 0}, "batch_size must be 1 or more, got 0"),
+        ({"count": -1}, "count must be 0 or more, got -1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(asked: dict[str, Any], message: str, model: LatentDiffusion) -> None:
+    with pytest.raises(ConfigError, match=message):
+        model.sample(**{"fields": FIELDS, **asked})
+
+
 def test_no_pictures_are_no_pictures(model: LatentDiffusion) -> None:
     assert model.sample({"caption": [], "class": torch.tensor([], dtype=torch.int64)}).shape == (0, 3, 32, 32)
 
@@ -80,6 +99,22 @@ def test_sampling_leaves_training_mode_and_weights_as_they_were(model: LatentDif
     model.sample(FIELDS, steps=1)
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_drawing_and_decoding_are_in_evaluation_mode_and_each_module_gets_its_own_back(
+    model: LatentDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode(latents: torch.Tensor) -> torch.Tensor:
+        assert not any(module.training for module in model.modules())
+        raise ZeroDivisionError
+
+    model.train()
+    model.first_stage.eval()
+    before = [module.training for module in model.modules()]
+    monkeypatch.setattr(model.first_stage, "decode", decode)
+    with pytest.raises(ZeroDivisionError):
+        model.sample(FIELDS, steps=1)
+    assert [module.training for module in model.modules()] == before
 
 
 def test_latents_are_normalised_between_first_stage_and_denoiser(model: LatentDiffusion) -> None:
