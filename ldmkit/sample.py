@@ -153,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", metavar="N", type=_whole(1), default=64, help="pictures drawn at once (64)")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
-    parser.add_argument("--threads", metavar="N", type=_whole(0), default=0, help="of the CPU; 0 leaves it to torch (0)")
+    parser.add_argument("--threads", metavar="N", type=_whole(0), default=0, help="of the CPU; 0 is torch's own (0)")
     return parser
 
 
