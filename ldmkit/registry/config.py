@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ldmkit.registry.ranges import at_least, below_one
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -27,6 +29,14 @@ class TrainConfig:
     checkpoint_every: int
     log_every: int
 
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps, batch_size=self.batch_size)
+        at_least(0, lr=self.lr, muon_lr=self.muon_lr)
+        below_one(betas=self.betas)
+        at_least(0, weight_decay=self.weight_decay, warmup=self.warmup, clip=self.clip)
+        below_one(ema_decay=self.ema_decay)
+        at_least(1, checkpoint_every=self.checkpoint_every, log_every=self.log_every)
+
 
 @dataclass(frozen=True, kw_only=True)
 class StagesConfig:
@@ -45,6 +55,9 @@ class SamplesConfig:
     grid: int
     previews: list[int]
 
+    def __post_init__(self) -> None:
+        at_least(1, count=self.count, batch_size=self.batch_size, grid=self.grid, previews=self.previews)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
@@ -58,3 +71,6 @@ class RunConfig:
     resume: str | None
     train: StagesConfig
     samples: SamplesConfig
+
+    def __post_init__(self) -> None:
+        at_least(0, threads=self.threads)

@@ -7,6 +7,10 @@ str, None, Any, Path, Literal, a union of these, list, tuple, dict, and further 
 mistake is one ConfigError that names the key, what it holds, and what it should hold. Nothing here runs what it is
 given: strings with ``${`` are refused, so an interpolation in somebody's checkpoint is never looked up. Imports neither
 torch nor hydra.
+
+What a type cannot say, such as a range, a dataclass checks in ``__post_init__``. A ValueError whose message begins with
+the key, as those of ``ldmkit.registry.ranges`` do, becomes a ConfigError with the path before it: ``width is 0 but must
+be 1 or more`` => ``cond.text.width is 0 but must be 1 or more``.
 """
 
 from __future__ import annotations
@@ -30,7 +34,8 @@ def typed(config_class: type[Config], node: Any, where: str) -> Config:
     """Return ``config_class`` made from the plain mapping ``node``.
 
     ``where`` is the path of the node in the run's config, such as ``"cond.text"``; messages begin with it. Raises
-    ConfigError for unknown and missing keys and wrong types, LdmkitError where the class itself cannot be read.
+    ConfigError for unknown and missing keys, wrong types and what the class refuses, LdmkitError where the class
+    itself cannot be read.
     """
     kind, _, option = where.partition(".")
     name = node.get("name", option) if isinstance(node, Mapping) else option
@@ -64,7 +69,11 @@ def _instance(config_class: type[Config], node: Any, where: str, label: str | No
     missing = [name for name in fields if name not in node]
     if missing:
         raise ConfigError(f"{label} lacks the key{'s' * (len(missing) > 1)} {', '.join(missing)}")
-    return config_class(**{name: _value(kind, node[name], _below(where, name)) for name, kind in fields.items()})
+    values = {name: _value(kind, node[name], _below(where, name)) for name, kind in fields.items()}
+    try:
+        return config_class(**values)
+    except ValueError as error:
+        raise ConfigError(_below(where, " ".join(str(error).split()))) from error
 
 
 @cache

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ldmkit.protocols import Conditioner
+from ldmkit.registry.ranges import at_least, between
 from ldmkit.specs import CondSpec, DataSpec
 from ldmkit.values import Conditioning, Fields
-from ldmkit_conditioners.fields import require_field, require_indices, require_names, require_rate
+from ldmkit_conditioners.fields import require_field, require_indices, require_names
 
 
 class ClassLabel(Conditioner):
@@ -30,11 +31,15 @@ class ClassLabel(Conditioner):
         form: Literal["tokens", "vector"]
         width: int
 
+        def __post_init__(self) -> None:
+            between(0, 1, dropout=self.dropout)
+            at_least(1, width=self.width)
+
     def __init__(self, config: Config, *, data: DataSpec) -> None:
         super().__init__()
         self.field = config.field
         self.classes = require_names(config.name, self.field, require_field(config.name, self.field, "label", data))
-        self.dropout = require_rate(config.name, config.dropout)
+        self.dropout = config.dropout
         self.needs = {self.field: "label"}
         self.spec = CondSpec(**{config.form: config.width})
         self.embedding = nn.Embedding(self.classes + 1, config.width)

@@ -30,13 +30,6 @@ def require_names(cond: str, field: str, spec: FieldSpec) -> int:
     return len(spec.names)
 
 
-def require_rate(cond: str, dropout: float) -> float:
-    """Return ``dropout``; raise :class:`ConfigError` unless it lies in [0, 1]."""
-    if not 0 <= dropout <= 1:
-        raise ConfigError(f"cond.{cond}.dropout got {dropout} but expected 0 to 1")
-    return dropout
-
-
 def require_indices(field: str, indices: Tensor, classes: int) -> None:
     """Raise :class:`DataError` unless all ``indices`` lie in 0..``classes`` - 1; those on a GPU are not waited for."""
     if indices.device.type == "cpu" and indices.numel() and (int(indices.min()) < 0 or int(indices.max()) >= classes):

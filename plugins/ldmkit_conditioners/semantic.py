@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from ldmkit.protocols import Conditioner
+from ldmkit.registry.ranges import at_least, between
 from ldmkit.specs import CondSpec, DataSpec
 from ldmkit.values import Conditioning, Fields
-from ldmkit_conditioners.fields import require_field, require_indices, require_names, require_rate
+from ldmkit_conditioners.fields import require_field, require_indices, require_names
 
 
 class Semantic(Conditioner):
@@ -30,11 +31,15 @@ class Semantic(Conditioner):
         dropout: float
         channels: int
 
+        def __post_init__(self) -> None:
+            between(0, 1, dropout=self.dropout)
+            at_least(1, channels=self.channels)
+
     def __init__(self, config: Config, *, data: DataSpec) -> None:
         super().__init__()
         self.field = config.field
         self.classes = require_names(config.name, self.field, require_field(config.name, self.field, "map", data))
-        self.dropout = require_rate(config.name, config.dropout)
+        self.dropout = config.dropout
         self.needs = {self.field: "map"}
         self.spec = CondSpec(map=config.channels)
         self.channel_mapper = nn.Conv2d(self.classes, config.channels, 1, bias=False)

@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldmkit.errors import CheckpointError, ConfigError
+from ldmkit.errors import CheckpointError
 from ldmkit.protocols import Conditioner
+from ldmkit.registry.ranges import at_least, between
 from ldmkit.specs import CondSpec, DataSpec
 from ldmkit.values import Conditioning, Fields
-from ldmkit_conditioners.fields import require_field, require_rate
+from ldmkit_conditioners.fields import require_field
 from ldmkit_conditioners.tokenizer import PAD, Tokenizer, train
 from ldmkit_conditioners.transformer import TextTransformer
 
@@ -45,16 +46,17 @@ class Text(Conditioner):
         head_channels: int
         vector: bool
 
+        def __post_init__(self) -> None:
+            between(0, 1, dropout=self.dropout)
+            at_least(8, vocabulary=self.vocabulary)
+            at_least(1, length=self.length, width=self.width, depth=self.depth)
+            at_least(1, heads=self.heads, head_channels=self.head_channels)
+
     def __init__(self, config: Config, *, data: DataSpec) -> None:
         super().__init__()
         require_field(config.name, config.field, "text", data)
-        if config.vocabulary < 8 or config.length < 1:
-            raise ConfigError(
-                f"cond.{config.name} got vocabulary={config.vocabulary}, length={config.length} "
-                "but expected a vocabulary of 8 or more and a length of 1 or more"
-            )
         self.config = config
-        self.dropout = require_rate(config.name, config.dropout)
+        self.dropout = config.dropout
         self.needs = {config.field: "text"}
         self.spec = CondSpec(tokens=config.width, vector=config.width if config.vector else 0)
         self.transformer = TextTransformer(

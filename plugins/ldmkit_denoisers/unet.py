@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ldmkit.errors import ConfigError, did_you_mean
 from ldmkit.protocols import Denoiser
+from ldmkit.registry.ranges import at_least, below_one
 from ldmkit.specs import CondSpec, LatentSpec
 from ldmkit.values import Conditioning
 from ldmkit_denoisers.attention import MASKED, PlainAttention
@@ -51,7 +52,7 @@ class UNet(Denoiser):
 
     Tokens reach it by cross-attention, a vector by the embedded time, a map as further channels of the input. Tokens
     whose mask is False have no influence; a row without a single real token gets nothing from its cross-attention.
-    Raises ConfigError when ``config`` does not add up.
+    Its ``Config`` raises ConfigError when it does not add up.
     """
 
     accepts = frozenset({"tokens", "vector", "map"})
@@ -75,9 +76,17 @@ class UNet(Denoiser):
         resample: str
         dropout: float
 
+        def __post_init__(self) -> None:
+            if not self.multipliers:
+                raise ValueError("multipliers is [] but must have one number for each level")
+            at_least(1, channels=self.channels, multipliers=self.multipliers, res_blocks=self.res_blocks)
+            at_least(1, attention_factors=self.attention_factors, heads=self.heads, head_channels=self.head_channels)
+            at_least(1, transformer_depth=self.transformer_depth, feed_forward_multiple=self.feed_forward_multiple)
+            below_one(dropout=self.dropout)
+            validate(self)
+
     def __init__(self, config: Config, *, latent: LatentSpec, cond: CondSpec) -> None:
         super().__init__()
-        validate(config)
         self.config, self.latent, self.cond = config, latent, cond
         width = 4 * config.channels
         self.time_embed = nn.Sequential(nn.Linear(config.channels, width), nn.SiLU(), nn.Linear(width, width))
@@ -155,12 +164,7 @@ class UNet(Denoiser):
 
     def attention(self, channels: int) -> SpatialTransformer | PlainAttention:
         config = self.config
-        key, number = ("heads", config.heads) if config.heads else ("head_channels", config.head_channels)
-        if not number or channels % number:
-            raise ConfigError(
-                f"denoiser 'unet' got a level of {channels} channels but expected a multiple of {key}={number}"
-            )
-        heads = config.heads or channels // number
+        heads = config.heads or channels // (config.head_channels or channels)
         if config.attention_without_tokens == "plain" and not self.cond.tokens:
             return PlainAttention(channels, heads, config.norm)
         return SpatialTransformer(
@@ -249,3 +253,16 @@ def validate(config: UNet.Config) -> None:
             f"denoiser 'unet' got attention_factors {strange} but its levels have the downsampling factors {factors}"
             " (factors, not sizes)"
         )
+    for level, multiplier in enumerate(config.multipliers):
+        validate_level(config, config.channels * multiplier, 2**level in config.attention_factors)
+    validate_level(config, config.channels * config.multipliers[-1], attends=True)  # that in the middle
+
+
+def validate_level(config: UNet.Config, channels: int, attends: bool) -> None:
+    """Raise ConfigError when a level of so many channels cannot be split into the heads and groups of ``config``."""
+    key, number = ("heads", config.heads) if config.heads else ("head_channels", config.head_channels)
+    if attends and number and channels % number:
+        raise ConfigError(
+            f"denoiser 'unet' got a level of {channels} channels but expected a multiple of {key}={number}"
+        )
+    Norm(config.norm, channels)  # refuses a width that its groups do not divide

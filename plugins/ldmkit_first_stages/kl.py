@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ldmkit.errors import ConfigError
 from ldmkit.protocols import FirstStage
+from ldmkit.registry.ranges import at_least, below_one
 from ldmkit.specs import LatentSpec
 from ldmkit.values import Posterior
 from ldmkit_first_stages.blocks import at_least_fp32
@@ -44,27 +44,30 @@ class KLAutoencoder(FirstStage):
         z_channels: int
         dropout: float
 
+        def __post_init__(self) -> None:
+            at_least(1, factor=self.factor, width=self.width, multipliers=self.multipliers, patch=self.patch)
+            at_least(1, attention_factors=self.attention_factors, encoder_blocks=self.encoder_blocks)
+            at_least(1, decoder_blocks=self.decoder_blocks, z_channels=self.z_channels)
+            below_one(dropout=self.dropout)
+            self.layout()
+
+        def layout(self) -> Layout:
+            """Lay out the levels; raises :class:`ConfigError` where they do not fit."""
+            return Layout.plan(
+                name=self.name,
+                factor=self.factor,
+                width=self.width,
+                multipliers=self.multipliers,
+                patch=self.patch,
+                norm=self.norm,
+                middle=self.middle,
+                attention_factors=self.attention_factors,
+                dropout=self.dropout,
+            )
+
     def __init__(self, config: Config, *, channels: int) -> None:
         super().__init__()
-        counts = {
-            "encoder_blocks": config.encoder_blocks,
-            "decoder_blocks": config.decoder_blocks,
-            "z_channels": config.z_channels,
-        }
-        for key, value in counts.items():
-            if value < 1:
-                raise ConfigError(f"model '{config.name}': {key} is {value} but must be 1 or more")
-        layout = Layout.plan(
-            name=config.name,
-            factor=config.factor,
-            width=config.width,
-            multipliers=config.multipliers,
-            patch=config.patch,
-            norm=config.norm,
-            middle=config.middle,
-            attention_factors=config.attention_factors,
-            dropout=config.dropout,
-        )
+        layout = config.layout()
         z_channels = config.z_channels
         self.name = config.name
         self.spec = LatentSpec(channels=z_channels, factor=config.factor)

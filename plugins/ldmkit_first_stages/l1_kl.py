@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ldmkit.errors import ConfigError
 from ldmkit.protocols import FirstStageLoss
+from ldmkit.registry.ranges import at_least
 from ldmkit.values import Posterior
 from ldmkit_first_stages.blocks import at_least_fp32
 
@@ -34,16 +35,19 @@ class L1KL(FirstStageLoss):
         reduction: str
         kl_weight: float
 
+        def __post_init__(self) -> None:
+            at_least(0, kl_weight=self.kl_weight)
+            for key, value, choices in (
+                ("reconstruction", self.reconstruction, RECONSTRUCTIONS),
+                ("reduction", self.reduction, REDUCTIONS),
+            ):
+                if value not in choices:
+                    raise ConfigError(
+                        f"loss '{self.name}': {key} is '{value}' but must be one of: {', '.join(choices)}"
+                    )
+
     def __init__(self, config: Config, *, image_numel: int, latent_numel: int) -> None:
         super().__init__()
-        for key, value, choices in (
-            ("reconstruction", config.reconstruction, RECONSTRUCTIONS),
-            ("reduction", config.reduction, REDUCTIONS),
-        ):
-            if value not in choices:
-                raise ConfigError(f"loss '{config.name}': {key} is '{value}' but must be one of: {', '.join(choices)}")
-        if config.kl_weight < 0:
-            raise ConfigError(f"loss '{config.name}': kl_weight is {config.kl_weight} but must be 0 or more")
         self.config = config
         self.image_numel = image_numel
         self.latent_numel = latent_numel

@@ -81,16 +81,14 @@ class Layout:
         return layout
 
     def check(self, name: str) -> None:
-        """Raise :class:`ConfigError` unless norm, middle, widths and dropout are valid together."""
+        """Raise :class:`ConfigError` unless norm, middle and widths are valid together."""
         for key, value, choices in (("norm", self.norm, NORMS), ("middle", self.middle, MIDDLES)):
             if value not in choices:
                 raise ConfigError(f"model '{name}': {key} is '{value}' but must be one of: {', '.join(choices)}")
         unit = GROUPS if self.norm == "group" else 1
         for width in self.widths:
-            if width < 1 or width % unit:
+            if width % unit:
                 raise ConfigError(
                     f"model '{name}': a level is {width} channels wide (width x multiplier) but norm '{self.norm}' "
-                    f"needs a positive multiple of {unit}"
+                    f"needs a multiple of {unit}"
                 )
-        if not 0.0 <= self.dropout < 1.0:
-            raise ConfigError(f"model '{name}': dropout is {self.dropout} but must be at least 0 and below 1")

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ldmkit.errors import ConfigError
+from ldmkit.registry.ranges import at_least
 from ldmkit.values import Levels
 
 
@@ -26,13 +26,16 @@ class ScheduleConfig:
     start: float
     end: float
 
+    def __post_init__(self) -> None:
+        at_least(1, steps=self.steps)
+        if self.kind == "linear" and not 0 < self.start <= self.end:
+            raise ValueError(f"start is {self.start} but must be more than 0 and at most end, {self.end}")
+        if self.kind == "linear" and self.end >= 1:
+            raise ValueError(f"end is {self.end} but must be below 1")
+
 
 def linear(config: ScheduleConfig) -> Tensor:
     """Betas on a straight line in sqrt(beta), the "linear" of Rombach et al. 2022: float64 (T,)."""
-    if not 0 < config.start <= config.end < 1:
-        raise ConfigError(
-            f"objective.schedule got start={config.start}, end={config.end} but expected 0 < start <= end < 1"
-        )
     return torch.linspace(config.start**0.5, config.end**0.5, config.steps, dtype=torch.float64).square()
 
 
@@ -47,18 +50,13 @@ BETAS: dict[str, Callable[[ScheduleConfig], Tensor]] = {"cosine": cosine, "linea
 
 
 class Schedule(nn.Module):
-    """The T noise levels of training, and levels to sample at. The tables ``alpha`` and ``sigma`` are float32 (T,).
-
-    Raises :class:`ConfigError` for end points out of range or fewer than one step.
-    """
+    """The T noise levels of training, and levels to sample at. The tables ``alpha`` and ``sigma`` are float32 (T,)."""
 
     alpha: Tensor
     sigma: Tensor
 
     def __init__(self, config: ScheduleConfig) -> None:
         super().__init__()
-        if config.steps < 1:
-            raise ConfigError(f"objective.schedule got steps={config.steps} but expected 1 or more")
         abar = torch.cumprod(1 - BETAS[config.kind](config), 0)
         self.register_buffer("alpha", abar.sqrt().float(), persistent=False)
         self.register_buffer("sigma", (1 - abar).sqrt().float(), persistent=False)

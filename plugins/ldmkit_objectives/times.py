@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ldmkit.artifacts.random import RowRandom
-from ldmkit.errors import ConfigError
+from ldmkit.registry.ranges import above, finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +21,15 @@ class TimesConfig:
     mean: float
     std: float
 
+    def __post_init__(self) -> None:
+        finite(mean=self.mean)
+        above(0, std=self.std)
+
 
 class Times:
-    """Random times in [0, 1], 1 being the most noise; raises :class:`ConfigError` when ``std`` is not above 0."""
+    """Random times in [0, 1], 1 being the most noise."""
 
     def __init__(self, config: TimesConfig) -> None:
-        if config.std <= 0:
-            raise ConfigError(f"objective.times got std={config.std} but expected more than 0")
         self.config = config
 
     def draw(self, random: RowRandom, device: torch.device | str = "cpu") -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ldmkit.protocols import ConditionalDenoise, Denoise, Guidance
+from ldmkit.registry.ranges import finite
 from ldmkit.values import Conditioning, Levels
 
 
@@ -24,6 +25,9 @@ class CFG(Guidance):
 
         name: str
         scale: float
+
+        def __post_init__(self) -> None:
+            finite(scale=self.scale)
 
     def __init__(self, config: Config) -> None:
         self.scale = config.scale

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ldmkit.artifacts.random import RowRandom
-from ldmkit.errors import ConfigError
 from ldmkit.protocols import Denoise, Sampler
+from ldmkit.registry.ranges import at_least, between
 from ldmkit.values import Levels
 
 
@@ -27,11 +27,11 @@ class DDIM(Sampler):
         steps: int
         eta: float
 
+        def __post_init__(self) -> None:
+            at_least(1, steps=self.steps)
+            between(0, 1, eta=self.eta)
+
     def __init__(self, config: Config) -> None:
-        if config.steps < 1:
-            raise ConfigError(f"sampler.steps got {config.steps} but expected 1 or more")
-        if not 0 <= config.eta <= 1:
-            raise ConfigError(f"sampler.eta got {config.eta} but expected 0 to 1")
         self.steps = config.steps
         self.eta = config.eta
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ldmkit.artifacts.random import RowRandom
-from ldmkit.errors import ConfigError
 from ldmkit.protocols import Denoise, Sampler
+from ldmkit.registry.ranges import at_least
 from ldmkit.values import Levels
 
 
@@ -27,9 +27,10 @@ class DPMpp2M(Sampler):
         name: str
         steps: int
 
+        def __post_init__(self) -> None:
+            at_least(1, steps=self.steps)
+
     def __init__(self, config: Config) -> None:
-        if config.steps < 1:
-            raise ConfigError(f"sampler.steps got {config.steps} but expected 1 or more")
         self.steps = config.steps
 
     def sample(self, denoise: Denoise, noise: Tensor, levels: Levels, random: RowRandom) -> Tensor:

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from ldmkit_conditioners.text import Text
 from ldmkit_conditioners.transformer import TextTransformer
 
 from ldmkit.errors import CheckpointError, ConfigError
+from ldmkit.registry.schema import typed
 from ldmkit.specs import CondSpec, DataSpec, FieldSpec
 from ldmkit.values import Conditioning
 
@@ -165,10 +167,13 @@ def test_a_tokenizer_that_is_missing_or_another_ones_is_refused(tmp_path: Path) 
         Text(config(vocabulary=16), data=DATA).restore(tmp_path)
 
 
-@pytest.mark.parametrize("wrong", [{"vocabulary": 7}, {"length": 0}, {"dropout": 1.5}])
+@pytest.mark.parametrize(
+    "wrong", [{"vocabulary": 7}, {"length": 0}, {"dropout": 1.5}, {"width": 0}, {"depth": 0}, {"heads": 0}]
+)
 def test_numbers_out_of_range_are_refused_by_name(wrong: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match=r"cond\.text.* got .* but expected"):
-        Text(config(**wrong), data=DATA)
+    ((key, number),) = wrong.items()
+    with pytest.raises(ConfigError, match=rf"^cond\.text\.{key} is {number} but must be"):
+        typed(Text.Config, {**asdict(config()), **wrong}, "cond.text")
 
 
 @pytest.mark.parametrize(("width", "count"), [(1280, 542_895_360), (640, None)])

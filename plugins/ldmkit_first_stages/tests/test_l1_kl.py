@@ -77,7 +77,12 @@ def test_gradients_reach_reconstruction_and_posterior(example) -> None:
     assert not any(part.requires_grad for part in parts.values())
 
 
-@pytest.mark.parametrize(("key", "value"), [("reconstruction", "huber"), ("reduction", "max"), ("kl_weight", -1.0)])
+@pytest.mark.parametrize(("key", "value"), [("reconstruction", "huber"), ("reduction", "max")])
 def test_a_wrong_value_is_refused_by_name(key: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"loss 'l1-kl': {key} is"):
         build(**{key: value})
+
+
+def test_a_weight_below_zero_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"^kl_weight is -1\.0 but must be 0 or more$"):
+        build(kl_weight=-1.0)

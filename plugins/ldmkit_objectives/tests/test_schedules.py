@@ -7,6 +7,7 @@ import torch
 from ldmkit_objectives.schedules import Schedule, ScheduleConfig
 
 from ldmkit.errors import ConfigError
+from ldmkit.registry.schema import typed
 
 
 def schedule(kind: str = "linear", steps: int = 1000, start: float = 0.00085, end: float = 0.012) -> Schedule:
@@ -101,5 +102,7 @@ def test_every_training_step_owns_an_equal_share_of_the_times() -> None:
 
 @pytest.mark.parametrize("wrong", [{"start": 0.0}, {"end": 1.0}, {"start": 0.5, "end": 0.1}, {"steps": 0}])
 def test_numbers_out_of_range_are_refused_by_name(wrong: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match=r"objective\.schedule got .* but expected"):
-        schedule(**wrong)  # type: ignore[arg-type]
+    node = {"kind": "linear", "steps": 1000, "start": 0.00085, "end": 0.012, **wrong}
+    key = next(iter(wrong))
+    with pytest.raises(ConfigError, match=rf"^objective\.schedule\.{key} is {wrong[key]} but must be"):
+        typed(ScheduleConfig, node, "objective.schedule")

@@ -1,8 +1,8 @@
 """Every sampler reaches the closed form that is known for Gaussian data, with its stated order, in exactly n steps."""
 
 import math
-from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from ldmkit.artifacts.random import RowRandom
 from ldmkit.errors import ConfigError
 from ldmkit.protocols import Sampler
+from ldmkit.registry.schema import typed
 from ldmkit.values import Levels
 
 MEAN, STD = 0.7, 0.4  # of the data, N(MEAN, STD^2) in every element
@@ -152,13 +153,13 @@ def test_single_precision_latents_stay_so(sampler: Sampler) -> None:
 
 
 @pytest.mark.parametrize(
-    ("build", "message"),
+    ("part", "node", "message"),
     [
-        (lambda: DDIM(DDIM.Config(name="ddim", steps=0, eta=0.0)), r"sampler\.steps got 0 but expected 1 or more"),
-        (lambda: DPMpp2M(DPMpp2M.Config(name="dpmpp-2m", steps=0)), r"sampler\.steps got 0 but expected 1 or more"),
-        (lambda: DDIM(DDIM.Config(name="ddim", steps=9, eta=1.5)), r"sampler\.eta got 1\.5 but expected 0 to 1"),
+        (DDIM, {"name": "ddim", "steps": 0, "eta": 0.0}, r"^sampler\.steps is 0 but must be 1 or more$"),
+        (DPMpp2M, {"name": "dpmpp-2m", "steps": 0}, r"^sampler\.steps is 0 but must be 1 or more$"),
+        (DDIM, {"name": "ddim", "steps": 9, "eta": 1.5}, r"^sampler\.eta is 1\.5 but must be 0 to 1$"),
     ],
 )
-def test_numbers_out_of_range_are_refused_by_name(build: Callable[[], Sampler], message: str) -> None:
+def test_numbers_out_of_range_are_refused_by_name(part: Any, node: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        build()
+        typed(part.Config, node, "sampler")
