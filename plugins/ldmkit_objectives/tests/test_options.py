@@ -14,6 +14,7 @@ from ldmkit.registry.schema import typed
 
 OPTIONS = Path(ldmkit_objectives.__file__).parent / "conf" / "objective"
 PARTS: dict[str, Any] = {"eps": Eps, "v": V}
+TIMES = {"distribution": "logit-normal", "mean": 0.5, "std": 1.0}
 
 
 def keys(config: Any) -> dict[str, Any]:
@@ -40,6 +41,8 @@ def test_an_option_file_has_the_keys_of_its_config_in_their_order(name: str) -> 
 
 @pytest.mark.parametrize("name", PARTS)
 def test_a_part_is_built_from_its_option_file(name: str) -> None:
-    option: Any = OmegaConf.to_container(OmegaConf.load(OPTIONS / f"{name}.yaml"))
+    node = OmegaConf.create({"scale": {"times": TIMES}, "objective": OmegaConf.load(OPTIONS / f"{name}.yaml")})
+    resolved: Any = OmegaConf.to_container(node, resolve=True)
+    option = resolved["objective"]
     part = PARTS[name](typed(PARTS[name].Config, option, "objective"))
     assert len(part.levels(3)) == 4
