@@ -16,7 +16,8 @@ from ldmkit.diffusion.conditioners import Conditioners
 from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.diffusion.statistics import LatentStatistics
 from ldmkit.errors import CheckpointError, ConfigError
-from ldmkit.protocols import DataSource, FirstStageLoss
+from ldmkit.protocols import Conditioner, DataSource, FirstStageLoss
+from ldmkit.registry.composing import check
 from ldmkit.registry.discovery import registry
 from ldmkit.registry.schema import typed
 from ldmkit.specs import DataSpec, FieldSpec
@@ -55,6 +56,7 @@ def build(config: Mapping[str, Any], data: DataSpec | None = None) -> LatentDiff
     for name, node in config["cond"].items():
         with seeded(seed, "cond", name):
             conditioners[name] = build_part("cond", node, f"cond.{name}", data=data)
+        _check_needs(name, conditioners[name], data)
     with seeded(seed, "conditioners"):
         joined = Conditioners(conditioners)
     _check_accepted(config, joined)
@@ -91,8 +93,9 @@ def load(run: str | Path, device: str | torch.device = "cpu") -> LatentDiffusion
     """
     path = find_checkpoint(run)
     verify(path)
-    config, spec = read_json(path / CONFIG), read_json(path / SPEC)
-    model = build(config, spec_from_json(spec))
+    config = read_json(path / CONFIG)
+    check(config)
+    model = build(config, spec_from_json(read_json(path / SPEC)))
     for name in WEIGHTS:
         try:
             getattr(model, name).load_state_dict(read_tensors(path / f"{name}.safetensors"))
@@ -137,14 +140,24 @@ def spec_as_json(spec: DataSpec) -> dict[str, Any]:
 
 
 def spec_from_json(value: Mapping[str, Any]) -> DataSpec:
-    """Read a DataSpec back."""
-    fields = {name: FieldSpec(kind=f["kind"], names=tuple(f["names"])) for name, f in value["fields"].items()}
-    return DataSpec(size=value["size"], channels=value["channels"], fields=fields)
+    """Read a DataSpec back; CheckpointError where ``value`` is none."""
+    try:
+        fields = {name: FieldSpec(kind=f["kind"], names=tuple(f["names"])) for name, f in value["fields"].items()}
+        return DataSpec(size=int(value["size"]), channels=int(value["channels"]), fields=fields)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise CheckpointError(f"the checkpoint's {SPEC} does not describe data: {error!r}") from error
 
 
 def parameters(module: nn.Module) -> int:
     """Number of weights."""
     return sum(p.numel() for p in module.parameters())
+
+
+def _check_needs(name: str, conditioner: Conditioner, data: DataSpec) -> None:
+    offered = ", ".join(f"{field} ({spec.kind})" for field, spec in data.fields.items()) or "no fields"
+    for field, kind in conditioner.needs.items():
+        if field not in data.fields or data.fields[field].kind != kind:
+            raise ConfigError(f"cond '{name}' needs the field '{field}' ({kind}), but the data offers: {offered}")
 
 
 def _check_size(data: DataSpec, factor: int, name: str) -> None:

@@ -166,8 +166,8 @@ class Sampler(ABC):
 class DataSource(ABC):
     """Images with their fields. Splits are ``"train"`` and ``"validation"``; the second is never trained on.
 
-    ``skipped`` names what had to be left out, with the reason; ``notices`` is what else a user should know, a line each.
-    Both are empty where there is nothing to say, and a run keeps them in its directory.
+    ``skipped`` names what had to be left out, with the reason; ``notices`` is what else a user should know, line by
+    line. Both are empty where there is nothing to say, and a run keeps them in its directory.
     """
 
     spec: DataSpec

@@ -44,7 +44,8 @@ def read_json(path: Path) -> Any:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write ``tensors`` as safetensors with the file mode that the umask asks for (the library leaves 0600)."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    # clone, since safetensors refuses tensors that share memory, as tied weights do
+    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
     umask = os.umask(0)
     os.umask(umask)
     path.chmod(0o666 & ~umask)
@@ -61,7 +62,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def commit(path: Path, write: Callable[[Path], None]) -> str:
     """Let ``write`` fill a directory, then put it at ``path`` in one step; return its digest.
 
-    What stood at ``path`` before is replaced. When ``write`` raises, nothing has changed.
+    What stood at ``path`` before is replaced; a crash between the two renames of that leaves both, whole, under names
+    that begin with ``.tmp-``. When ``write`` raises, nothing has changed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.parent / f".tmp-{path.name}-{os.getpid()}-{secrets.token_hex(4)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,8 @@ from filelock import FileLock, Timeout
 
 from ldmkit.artifacts.checkpoint import commit, read_json, verify, write_json
 from ldmkit.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
 
 INPUTS = "inputs.json"
 
@@ -40,14 +42,14 @@ class Store:
     root: Path
 
     def find(self, stage: str, inputs: Mapping[str, Any]) -> Artifact | None:
-        """Return the verified artifact of ``stage`` made from ``inputs``, or None; a damaged one is removed."""
+        """Return the verified artifact of ``stage`` made from ``inputs``, or None; a damaged one is as none."""
         path = self._place(stage, inputs)
         if not path.is_dir():
             return None
         try:
             return Artifact(path, verify(path), reused=True)
-        except CheckpointError:
-            shutil.rmtree(path)
+        except CheckpointError as error:
+            logger.warning("%s; stage %s is made again", error, stage)
             return None
 
     def obtain(

@@ -69,6 +69,9 @@ class LatentStatistics:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> LatentStatistics:
+        """Read back; CheckpointError where ``value`` holds no statistics."""
+        if not isinstance(value, dict) or {"shift", "scale", "count", "first_stage"} - value.keys():
+            raise CheckpointError("the latent statistics of the checkpoint are damaged")
         return cls(torch.tensor(value["shift"]), torch.tensor(value["scale"]), value["count"], value["first_stage"])
 
     def _beside(self, latents: Tensor) -> tuple[Tensor, Tensor]:

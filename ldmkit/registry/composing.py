@@ -81,6 +81,8 @@ def check(config: Mapping[str, Any]) -> RunConfig:
 
     Raises ConfigError for names that no plugin provides, unknown and missing keys, and wrong types.
     """
+    if not isinstance(config, Mapping):
+        raise ConfigError("a config is a mapping of groups and keys")
     refuse_interpolations(config, "")
     run = _check_kernel(config)
     for kind, where, node in part_nodes(config):
@@ -99,6 +101,10 @@ def part_nodes(config: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     for kind in KINDS:
         node = config[kind]
         if kind in MULTIPLE:
+            if not isinstance(node or {}, Mapping) or not all(
+                re.fullmatch(r"[\w-]+", str(name)) for name in node or {}
+            ):
+                raise ConfigError(f"{kind} is not a mapping from the names of its options to their keys")
             yield from ((kind, f"{kind}.{option}", inner) for option, inner in (node or {}).items())
         else:
             yield kind, kind, node

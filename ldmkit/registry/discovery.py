@@ -14,6 +14,7 @@ name of the entry point or of the distribution, before they are imported. Import
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import importlib.metadata
 import inspect
@@ -51,7 +52,22 @@ class Plugin:
     status: Literal["ok", "failed", "disabled"]
     error: str = ""
     components: tuple[Component, ...] = ()
-    config_dir: Path | None = None
+    package: Path | None = None
+
+    @property
+    def config_dir(self) -> Path | None:
+        """Where the package carries its option files, if it does."""
+        place = self.package / "conf" if self.package is not None else None
+        return place if place is not None and place.is_dir() else None
+
+    def digest(self) -> str:
+        """sha256 over the package's Python files: what a result of its parts depends on beside their configs."""
+        found = hashlib.sha256()
+        for path in sorted(self.package.rglob("*.py")) if self.package is not None else []:
+            name = path.relative_to(self.package).as_posix() if self.package else ""
+            if not name.startswith("tests/"):
+                found.update(f"{name}\0{path.read_text(encoding='utf-8', errors='replace')}\0".encode())
+        return found.hexdigest()
 
     @property
     def label(self) -> str:
@@ -192,7 +208,7 @@ def _load(
         with contextlib.redirect_stdout(sys.stderr):  # what a package prints must not mix with our output
             found = entry.load()
             components = _components(found)
-        return plugin("ok", components=components, config_dir=_config_dir(entry.module))
+        return plugin("ok", components=components, package=_package(entry.module))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # also SystemExit and whatever else a stranger raises: it costs that plugin alone
@@ -233,10 +249,10 @@ def _checked(results: list[Iterable[Component]]) -> tuple[Component, ...]:
     return components
 
 
-def _config_dir(module: str) -> Path | None:
+def _package(module: str) -> Path | None:
+    """The folder of the package; None for a module that is a single file, which has no folder of its own."""
     file = sys.modules[module].__file__
-    directory = Path(file).parent / "conf" if file else None
-    return directory if directory is not None and directory.is_dir() else None
+    return Path(file).parent if file and Path(file).name == "__init__.py" else None
 
 
 def _one_line(error: BaseException) -> str:
