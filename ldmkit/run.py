@@ -28,16 +28,15 @@ from ldmkit.artifacts.store import Artifact, Store
 from ldmkit.errors import CheckpointError, ConfigError, Interrupted
 from ldmkit.models import build_data, build_part
 from ldmkit.protocols import DataSource
-from ldmkit.registry.components import KINDS
+from ldmkit.registry.composing import check
 from ldmkit.registry.config import RunConfig
 from ldmkit.registry.discovery import registry
 from ldmkit.registry.hooks import RunSpec
-from ldmkit.registry.schema import typed
 
 logger = logging.getLogger("ldmkit")
 
-CONFIG = "config.json"
-"""The resolved config of a run, in its directory."""
+CONFIG, RECORD = "config.json", "run.json"
+"""The resolved config of a run, and what it was started with, in its directory."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +107,16 @@ class Run:
         parts = {}
         for label, node in chosen.items():
             _, plugin = registry().lookup(group, node["name"])
-            parts[label] = {"config": node, "package": f"{plugin.distribution} {plugin.version}"}
+            parts[label] = {
+                "config": node,
+                "package": f"{plugin.distribution} {plugin.version}",
+                "code": plugin.digest(),
+            }
         return parts
 
     def stage(self, name: str, inputs: Mapping[str, Any], make: Callable[[Path], None], *, steps: int = 0) -> Artifact:
         """Return the result of stage ``name`` for ``inputs``: from the store, or made now by ``make`` and stored."""
+        self._stop_if_asked(name)
         began = time.perf_counter()
         found = self.store.find(name, inputs)
         self.loggers.on_stage(stage=name, steps=steps, reused=found is not None)
@@ -124,6 +128,7 @@ class Run:
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
         """A stage whose result belongs to this run alone, such as its samples."""
+        self._stop_if_asked(name)
         began = time.perf_counter()
         self.loggers.on_stage(stage=name, steps=0, reused=False)
         yield
@@ -132,6 +137,10 @@ class Run:
     def record(self, name: str, seconds: float, *, steps: int, reused: bool, digest: str) -> None:
         """Add a stage to the run's record."""
         self.stages.append(StageRecord(name, steps, round(seconds, 2), reused, digest))
+
+    def _stop_if_asked(self, stage: str) -> None:
+        if self.stop.asked():
+            raise Interrupted(f"stopped before stage {stage}; what was made so far is in the store")
 
     def checkpoints(self, stage: str) -> Path:
         """Where the unfinished training of ``stage`` is saved."""
@@ -194,8 +203,9 @@ class Loggers:
 def job(config: dict[str, Any], overrides: Sequence[str]) -> None:
     """Carry out one run: what `ldmkit run` does after the config is composed and checked."""
     resumed = _resumed(config, overrides) if config["resume"] is not None else None
-    config = read_json(resumed / CONFIG) if resumed else config
-    settings = _settings(config)
+    if resumed:
+        config, overrides = read_json(resumed / CONFIG), read_json(resumed / RECORD)["overrides"]
+    settings = check(config)
     compute = devices.choose(settings.device, settings.precision, settings.threads)
     directory = resumed or _create(Path(settings.outputs) / "runs", config)
     lock = FileLock(directory / ".lock")
@@ -204,18 +214,14 @@ def job(config: dict[str, Any], overrides: Sequence[str]) -> None:
     except Timeout:
         raise ConfigError(f"'{directory}' is in use by another process; wait for it, or leave out resume=") from None
     try:
-        _run(config, overrides, directory, compute)
+        _run(config, overrides, settings, directory, compute)
     finally:
         lock.release()
 
 
-def _settings(config: Mapping[str, Any]) -> RunConfig:
-    """The kernel's own part of ``config``."""
-    return typed(RunConfig, {key: value for key, value in config.items() if key not in {*KINDS, "scale"}}, "config")
-
-
-def _run(config: dict[str, Any], overrides: Sequence[str], directory: Path, compute: devices.Compute) -> None:
-    settings = _settings(config)
+def _run(
+    config: dict[str, Any], overrides: Sequence[str], settings: RunConfig, directory: Path, compute: devices.Compute
+) -> None:
     run = Run(
         config=config,
         overrides=overrides,
@@ -227,9 +233,7 @@ def _run(config: dict[str, Any], overrides: Sequence[str], directory: Path, comp
         stop=StopRequest(),
     )
     task: Task = build_part("task", config["task"])
-    write_json(
-        directory / "run.json", {"command": run.command, "overrides": list(overrides), "versions": versions(run)}
-    )
+    write_json(directory / RECORD, {"command": run.command, "overrides": list(overrides), "versions": versions(run)})
     run.loggers.on_start(config=config, directory=directory)
     error: BaseException | None = None
     try:
@@ -257,6 +261,7 @@ def _resumed(config: Mapping[str, Any], overrides: Sequence[str]) -> Path:
             f"there is no run '{named}' to go on with. There is: {', '.join(there[-5:]) or f'no run in {runs}'}"
         )
     before = read_json(found[0] / CONFIG)
+    check(before)
     differing = [key for key in before if key != "resume" and before[key] != config.get(key)]
     if differing and any(not override.lstrip("+").startswith("resume=") for override in overrides):
         raise ConfigError(
@@ -268,18 +273,20 @@ def _resumed(config: Mapping[str, Any], overrides: Sequence[str]) -> Path:
 
 def _create(runs: Path, config: Mapping[str, Any]) -> Path:
     """A directory that is new by construction, also for many starts in one second, with the run's ``config``."""
-    while True:
-        directory = runs / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-        try:
-            directory.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise ConfigError(
-                f"cannot write to '{runs}': {error.strerror}; name a directory that can be written: outputs=DIRECTORY"
-            ) from error
-        write_json(directory / CONFIG, config)
-        return directory
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        while True:
+            directory = runs / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+            try:
+                directory.mkdir()
+            except FileExistsError:
+                continue
+            write_json(directory / CONFIG, config)
+            return directory
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write to '{runs}': {error.strerror}; name a directory that can be written: outputs=DIRECTORY"
+        ) from error
 
 
 def versions(run: Run) -> dict[str, str]:

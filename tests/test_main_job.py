@@ -145,6 +145,34 @@ def test_resuming_what_is_not_there_creates_nothing_and_names_the_runs(first: Pa
     assert set(place.glob("outputs/runs/*")) == before
 
 
+def test_a_resumed_run_keeps_the_command_that_started_it(first: Path, place: Path) -> None:
+    run = run_job(place, "cond=class", "train.denoiser.steps=2", "samples.previews=[]")
+    before = json.loads((run / "run.json").read_text())["command"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        job(ldmkit.compose([f"resume={run.name}"]), [f"resume={run.name}"])
+    assert json.loads((run / "run.json").read_text())["command"] == before
+    assert "cond=class" in before
+
+
+def test_pictures_say_what_the_model_was_told_and_are_held_against_nothing_else(first: Path, place: Path) -> None:
+    run = run_job(place, "cond=class", "train.denoiser.steps=2", "samples.previews=[]")
+    prompt = read_metadata(run / "samples" / "00000.png")["prompt"]
+    assert prompt.split()[-1] in {"circle", "square", "triangle", "cross"}
+    assert len(prompt.split()) == 2  # a colour and a shape, not the caption
+    assert "prompt" not in json.loads((run / "metrics.json").read_text())
+
+
+def test_how_often_is_logged_does_not_train_again(first: Path, place: Path) -> None:
+    again = run_job(place, "train.denoiser.log_every=3", "train.first_stage.checkpoint_every=7")
+    assert json.loads((again / "metrics.json").read_text())["reused"] == [
+        "conditioners",
+        "first-stage",
+        "latents",
+        "denoiser",
+    ]
+
+
 def test_resuming_with_another_config_is_refused_and_names_the_keys(first: Path, place: Path) -> None:
     with pytest.raises(ConfigError, match=r"denoiser differ from what the run was started with"):
         run_job(place, f"resume={first.name}", "denoiser.dropout=0.5")

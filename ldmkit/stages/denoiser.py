@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.protocols import DataSource
 from ldmkit.run import Run
 from ldmkit.stages.latents import Latents
-from ldmkit.stages.training import train
+from ldmkit.stages.training import determining, train
 from ldmkit.training.ema import EMA
 from ldmkit.values import Fields, Posterior, to_device
 
@@ -68,7 +67,7 @@ def train_denoiser(
         **{group: run.identity(group) for group in ("cond", "denoiser", "objective")},
         "fitted": fitted.digest,
         "latents": cached.digest,
-        "train": asdict(config),
+        "train": determining(config),
         "seed": run.seed,
         "bf16": run.compute.bf16,
     }
@@ -81,8 +80,9 @@ def train_denoiser(
         return with_averages
 
     def make(directory: Path) -> None:
+        watched = {step: preview(call) for step, call in previews.items()}
         trainee = DenoiserTrainee(model, latents, run.data, run.compute.device)
-        train(run, trainee, config, STAGE, {step: preview(call) for step, call in previews.items()})
+        train(run, trainee, config, stage=STAGE, inputs=inputs, previews=watched)
         for name in TRAINED:
             write_tensors(directory / f"{name}.safetensors", getattr(model, name).state_dict())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.models import build_loss
 from ldmkit.protocols import DataSource, FirstStage, FirstStageLoss
 from ldmkit.run import Run
-from ldmkit.stages.training import train
+from ldmkit.stages.training import determining, train
 from ldmkit.values import Batch, to_pixels
 
 STAGE = "first-stage"
@@ -50,13 +49,13 @@ def train_first_stage(run: Run, model: LatentDiffusion) -> Artifact:
     trainable = any(True for _ in model.first_stage.parameters())
     inputs = {"model": run.identity("model"), "data": run.data.digest(), "seed": run.seed}
     if trainable:
-        inputs |= {"loss": run.identity("loss"), "train": asdict(config), "bf16": run.compute.bf16}
+        inputs |= {"loss": run.identity("loss"), "train": determining(config), "bf16": run.compute.bf16}
 
     def make(directory: Path) -> None:
         if trainable:
             loss = build_loss(run.config, model)
             run.loggers.on_metrics(section="loss", metrics=loss.constants())
-            train(run, FirstStageTrainee(model.first_stage, loss, run.data), config, STAGE)
+            train(run, FirstStageTrainee(model.first_stage, loss, run.data), config, stage=STAGE, inputs=inputs)
         write_tensors(directory / WEIGHTS, model.first_stage.state_dict())
 
     artifact = run.stage(STAGE, inputs, make, steps=config.steps if trainable else 0)

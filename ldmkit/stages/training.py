@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from ldmkit.artifacts.store import digest_of
 from ldmkit.registry.config import TrainConfig
 from ldmkit.run import Run
 from ldmkit.training.ema import EMA
@@ -15,7 +18,9 @@ def train(
     run: Run,
     trainee: Trainee,
     config: TrainConfig,
+    *,
     stage: str,
+    inputs: Mapping[str, Any],
     previews: Mapping[int, Callable[[EMA], None]] | None = None,
 ) -> None:
     """Train ``trainee`` to the end and leave it with its averaged weights; go on from the run's checkpoints, if any."""
@@ -28,6 +33,19 @@ def train(
 
     for module in trainee.players.values():
         module.to(run.compute.device)
-    loop = Loop(trainee, config, stage=stage, seed=run.seed, compute=run.compute, directory=run.checkpoints(stage))
+    loop = Loop(
+        trainee,
+        config,
+        stage=stage,
+        seed=run.seed,
+        compute=run.compute,
+        directory=run.checkpoints(stage),
+        inputs=digest_of(inputs),
+    )
     ema = loop.run(Listeners(on_step, on_checkpoint, run.stop.asked, previews or {}))
     ema.store_in(ema.module)
+
+
+def determining(config: TrainConfig) -> dict[str, Any]:
+    """The numbers of ``config`` that determine the trained weights: all but how often it is logged and saved."""
+    return {key: value for key, value in asdict(config).items() if key not in {"log_every", "checkpoint_every"}}

@@ -65,13 +65,24 @@ class Listeners:
 
 
 class Loop:
-    """Trains ``trainee`` for ``config.steps`` steps, saving into ``directory`` and resuming from it."""
+    """Trains ``trainee`` for ``config.steps`` steps, saving into ``directory`` and resuming from it.
+
+    ``inputs`` is a digest of all that determines the result; a checkpoint that was made from others is refused.
+    """
 
     def __init__(
-        self, trainee: Trainee, config: TrainConfig, *, stage: str, seed: int, compute: Compute, directory: Path
+        self,
+        trainee: Trainee,
+        config: TrainConfig,
+        *,
+        stage: str,
+        seed: int,
+        compute: Compute,
+        directory: Path,
+        inputs: str = "",
     ) -> None:
         self.trainee, self.config, self.stage, self.seed = trainee, config, stage, seed
-        self.compute, self.directory = compute, directory
+        self.compute, self.directory, self.inputs = compute, directory, inputs
         self.optimizers = {
             name: make_optimizers(
                 module,
@@ -173,7 +184,8 @@ class Loop:
             write_tensors(directory / f"{name}.safetensors", module.state_dict())
         write_tensors(directory / "ema.safetensors", self.ema.state_dict())
         write_tensors(directory / "optimizers.safetensors", _optimizer_tensors(self._all_optimizers()))
-        write_json(directory / "state.json", {"stage": self.stage, "step": step, "seconds": self._seconds})
+        state = {"stage": self.stage, "inputs": self.inputs, "step": step, "seconds": self._seconds}
+        write_json(directory / "state.json", state)
 
     def _resume(self) -> int:
         """Load the newest checkpoint of the directory, if any, and return the number of steps done."""
@@ -181,6 +193,12 @@ class Loop:
         path = newest(self.directory) if self.directory.is_dir() else None
         if path is None:
             return 0
+        state = read_json(path / "state.json")
+        if state["inputs"] != self.inputs:
+            raise CheckpointError(
+                f"'{path}' was trained from something else: the data, a part's package or the precision has changed "
+                f"since. Put it back, or start a new run without resume="
+            )
         try:
             for name, module in self.trainee.players.items():
                 module.load_state_dict(read_tensors(path / f"{name}.safetensors"))
@@ -188,7 +206,6 @@ class Loop:
             _load_optimizer_tensors(self._all_optimizers(), read_tensors(path / "optimizers.safetensors"))
         except (RuntimeError, KeyError) as error:
             raise CheckpointError(f"'{path}' is not a checkpoint of these networks: {error}") from error
-        state = read_json(path / "state.json")
         self._seconds = float(state["seconds"])
         return int(state["step"])
 

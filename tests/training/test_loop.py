@@ -181,6 +181,17 @@ def test_checkpoints_of_another_network_are_refused(tmp_path: Path) -> None:
         run(tmp_path, other)
 
 
+def test_checkpoints_made_from_other_inputs_are_refused(tmp_path: Path) -> None:
+    def loop(inputs: str) -> Loop:
+        return Loop(Points(), CONFIG, stage="toy", seed=3, compute=CPU, directory=tmp_path, inputs=inputs)
+
+    done: list[int] = []
+    with pytest.raises(Interrupted):
+        loop("these").run(Listeners(on_step=lambda step, m: done.append(step), stop_asked=lambda: done[-1] == 6))
+    with pytest.raises(CheckpointError, match="was trained from something else"):
+        loop("others").run(Listeners())
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_updates_nothing(tmp_path: Path) -> None:
     trainee = Points(adversary=False, poison=6)
     before: list[dict[str, Tensor]] = []
