@@ -97,8 +97,8 @@ class Shapes(DataSource):
         return self._lazy(scenes, self._uniform("prompts", range(count))[:, :DRAWS])
 
     def verify(self, images: Tensor, fields: Fields) -> Mapping[str, Tensor] | None:
-        """Read the pictures back, see :mod:`ldmkit_data.shapes_verifier`; None if a caption is not of our kind."""
-        return verify(images, fields["caption"])
+        """Read the pictures back, see :mod:`ldmkit_data.shapes_verifier`; None without captions of our kind."""
+        return verify(images, fields["caption"]) if "caption" in fields else None
 
     def _uniform(self, split: str, indices: Sequence[int]) -> np.ndarray:
         key = ("shapes", self.config.seed, split)

@@ -69,7 +69,7 @@ def measure_reconstructions(run: Run, model: LatentDiffusion, measurement: Measu
 
 
 def measure_samples(run: Run, model: LatentDiffusion, measurement: Measurement) -> tuple[Fields, Tensor]:
-    """Sample held-out prompts and measure whether the pictures obey them."""
+    """Sample held-out prompts and measure whether the pictures obey what the model was told."""
     fields, images = sample(run, model, run.settings.samples.count)
     measurement.feed("samples", images, None, fields)
     measurement.conclude("samples")

@@ -13,7 +13,6 @@ from ldmkit import __version__
 from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.pictures import save_grid, save_png
 from ldmkit.run import Run
-from ldmkit.specs import DataSpec
 from ldmkit.values import Fields, to_uint8
 
 
@@ -27,24 +26,23 @@ class Sample:
     verdict: Mapping[str, bool] | None
 
 
-def captions(fields: Fields, spec: DataSpec) -> list[str]:
-    """Say for each row what it was conditioned on, as far as words can: its texts and the names of its labels."""
+def captions(model: LatentDiffusion, fields: Fields, count: int) -> list[str]:
+    """Say for each of ``count`` rows what the model was told, as far as words can: texts and the names of labels."""
     said: list[Any] = []
-    for name, field in spec.fields.items():
-        if name in fields and field.kind == "text":
+    for name, kind in model.conditioners.needs.items():
+        if kind == "text":
             said.append(fields[name])
-        elif name in fields and field.kind == "label":
-            said.append([field.names[int(value)] for value in fields[name]])
-    return [", ".join(row) for row in zip(*said[:1], strict=True)]
+        elif kind == "label":
+            said.append([model.data.fields[name].names[int(value)] for value in fields[name]])
+    return [", ".join(row) for row in zip(*said, strict=True)] if said else [""] * count
 
 
 def sample(run: Run, model: LatentDiffusion, count: int) -> tuple[Fields, Tensor]:
-    """Sample ``count`` held-out prompts, seeds run.seed and up: their fields, and uint8 (B, C, H, W)."""
+    """Sample ``count`` held-out prompts, seeds run.seed and up: what the model was told, and uint8 (B, C, H, W)."""
     offered = run.data.prompts(count)
-    fields = {name: offered[name] for name in {*model.conditioners.needs, *_words(run.data.spec)} if name in offered}
-    asked = {name: fields[name] for name in model.conditioners.needs}
+    fields = {name: offered[name] for name in model.conditioners.needs}
     with run.compute.autocast():
-        pixels = model.sample(asked, count=count, seed=run.seed, batch_size=run.settings.samples.batch_size)
+        pixels = model.sample(fields, count=count, seed=run.seed, batch_size=run.settings.samples.batch_size)
     return fields, to_uint8(pixels.cpu())
 
 
@@ -52,14 +50,14 @@ def draw_grid(run: Run, model: LatentDiffusion, stage: str, step: int) -> None:
     """Sample a small grid and save it as ``samples/preview-<step>.png``."""
     fields, images = sample(run, model, run.settings.samples.grid)
     path = save_grid(images, run.directory / "samples" / f"preview-{step:08d}.png")
-    said = captions(fields, run.data.spec)
+    said = captions(model, fields, len(images))
     run.loggers.on_sample(stage=stage, step=step, images=images, captions=said, path=path)
 
 
-def save_samples(run: Run, fields: Fields, images: Tensor, digest: str) -> list[Sample]:
+def save_samples(run: Run, model: LatentDiffusion, fields: Fields, images: Tensor, digest: str) -> list[Sample]:
     """Write each sample as a PNG that says how it was made, and the grid of the first ones."""
     directory = run.directory / "samples"
-    prompts = captions(fields, run.data.spec) or [""] * len(images)
+    prompts = captions(model, fields, len(images))
     verdict = run.data.verify(images, fields)
     written = []
     for index, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
@@ -67,7 +65,7 @@ def save_samples(run: Run, fields: Fields, images: Tensor, digest: str) -> list[
             "prompt": prompt,
             "seed": run.seed + index,
             "sampler": run.config["sampler"]["name"],
-            "steps": run.config["sampler"]["steps"],
+            "steps": model.sampler.steps,
             "guidance": run.config["guidance"].get("scale", run.config["guidance"]["name"]),
             "checkpoint": digest,
             "command": run.command,
@@ -80,7 +78,3 @@ def save_samples(run: Run, fields: Fields, images: Tensor, digest: str) -> list[
     path = save_grid(shown, directory / "grid.png")
     run.loggers.on_sample(stage="samples", step=0, images=shown, captions=prompts[: len(shown)], path=path)
     return written
-
-
-def _words(spec: DataSpec) -> list[str]:
-    return [name for name, field in spec.fields.items() if field.kind in {"text", "label"}]

@@ -49,7 +49,7 @@ class Train(Task):
         digest = assemble(run, model, fitted=fitted, first_stage=first_stage, cached=cached, denoiser=denoiser)
         with run.timed("samples"):
             fields, images = measure_samples(run, model, measurement)
-            samples = save_samples(run, fields, images, digest)
+            samples = save_samples(run, model, fields, images, digest)
         write_json(run.directory / "metrics.json", measurement.results())
         write_summary(run, measurement, samples)
 
