@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -20,25 +21,30 @@ from ldmkit.values import Posterior, to_pixels
 STAGE = "latents"
 BATCH = 64
 SHARD = 4096
-"""Images encoded at once, and images in one file."""
+"""Images encoded at once, and images in one file; a whole number of the first make the second."""
 
 
 class Latents:
-    """Posteriors of the training images by index; each use draws a new latent from them."""
+    """Posteriors of the training images by index; each use draws a new latent from them.
+
+    The files are mapped into memory, not read: what is held at a time is what the system finds room for.
+    """
 
     def __init__(self, directory: Path) -> None:
-        shards = [read_tensors(path) for path in sorted(directory.glob("posteriors-*.safetensors"))]
-        self.mean = torch.cat([shard["mean"] for shard in shards])
-        self.std = torch.cat([shard["std"] for shard in shards])
+        self._shards = [read_tensors(path) for path in sorted(directory.glob("posteriors-*.safetensors"))]
         self.statistics = LatentStatistics.from_json(read_json(directory / STATISTICS))
 
     def __len__(self) -> int:
-        return len(self.mean)
+        return sum(len(shard["mean"]) for shard in self._shards)
 
     def posterior(self, indices: Sequence[int], device: torch.device) -> Posterior:
         """Posteriors of the images ``indices``: each (B, C, h, w)."""
-        rows = torch.as_tensor(indices)
-        return Posterior(self.mean[rows].to(device), self.std[rows].to(device))
+        places = [divmod(index, SHARD) for index in indices]
+        mean = torch.stack([self._shards[shard]["mean"][row] for shard, row in places])
+        if "std" not in self._shards[0]:
+            return Posterior(mean.to(device), torch.zeros_like(mean, device=device))
+        std = torch.stack([self._shards[shard]["std"][row] for shard, row in places])
+        return Posterior(mean.to(device), std.to(device))
 
 
 def cache_latents(run: Run, model: LatentDiffusion, first_stage: Artifact) -> tuple[Artifact, Latents]:
@@ -46,13 +52,8 @@ def cache_latents(run: Run, model: LatentDiffusion, first_stage: Artifact) -> tu
     inputs = {"first_stage": first_stage.digest, "data": run.data.digest()}
 
     def make(directory: Path) -> None:
-        posteriors = list(_encode(run, model))
-        statistics = LatentStatistics.measure(posteriors, first_stage.digest)
+        statistics = LatentStatistics.measure(_write(_encode(run, model), directory), first_stage.digest)
         write_json(directory / STATISTICS, statistics.as_json())
-        mean, std = (torch.cat([getattr(p, name) for p in posteriors]) for name in ("mean", "std"))
-        for number, start in enumerate(range(0, len(mean), SHARD)):
-            shard = {"mean": mean[start : start + SHARD].clone(), "std": std[start : start + SHARD].clone()}
-            write_tensors(directory / f"posteriors-{number:05d}.safetensors", shard)
 
     artifact = run.stage(STAGE, inputs, make)
     latents = Latents(artifact.path)
@@ -69,6 +70,21 @@ def _encode(run: Run, model: LatentDiffusion) -> Iterator[Posterior]:
         return run.data.read("train", range(number * BATCH, min((number + 1) * BATCH, length))).images
 
     for images in read_ahead(read, range(-(-length // BATCH)), device=run.compute.device):
+        run.stop_if_asked(STAGE)
         with run.compute.autocast():
             posterior = model.first_stage.encode(to_pixels(images.to(run.compute.device)))
         yield Posterior(posterior.mean.float().cpu(), posterior.std.float().cpu())
+
+
+def _write(posteriors: Iterable[Posterior], directory: Path) -> Iterator[Posterior]:
+    """Pass ``posteriors`` on, writing them in files of SHARD images; without std where all of it is zero."""
+    batches = iter(posteriors)
+    for number in itertools.count():
+        shard = list(itertools.islice(batches, SHARD // BATCH))
+        if not shard:
+            return
+        tensors = {"mean": torch.cat([posterior.mean for posterior in shard])}
+        if any(posterior.std.any() for posterior in shard):
+            tensors["std"] = torch.cat([posterior.std for posterior in shard])
+        write_tensors(directory / f"posteriors-{number:05d}.safetensors", tensors)
+        yield from shard
