@@ -116,7 +116,7 @@ class Run:
 
     def stage(self, name: str, inputs: Mapping[str, Any], make: Callable[[Path], None], *, steps: int = 0) -> Artifact:
         """Return the result of stage ``name`` for ``inputs``: from the store, or made now by ``make`` and stored."""
-        self._stop_if_asked(name)
+        self.stop_if_asked(name)
         began = time.perf_counter()
         found = self.store.find(name, inputs)
         self.loggers.on_stage(stage=name, steps=steps, reused=found is not None)
@@ -128,7 +128,7 @@ class Run:
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
         """A stage whose result belongs to this run alone, such as its samples."""
-        self._stop_if_asked(name)
+        self.stop_if_asked(name)
         began = time.perf_counter()
         self.loggers.on_stage(stage=name, steps=0, reused=False)
         yield
@@ -138,9 +138,10 @@ class Run:
         """Add a stage to the run's record."""
         self.stages.append(StageRecord(name, steps, round(seconds, 2), reused, digest))
 
-    def _stop_if_asked(self, stage: str) -> None:
+    def stop_if_asked(self, stage: str) -> None:
+        """Raise Interrupted where the user has asked to stop; ``stage`` will be done anew."""
         if self.stop.asked():
-            raise Interrupted(f"stopped before stage {stage}; what was made so far is in the store")
+            raise Interrupted(f"stopped in stage {stage}; the stages before it are in the store")
 
     def checkpoints(self, stage: str) -> Path:
         """Where the unfinished training of ``stage`` is saved."""
@@ -227,7 +228,7 @@ def _run(
         overrides=overrides,
         settings=settings,
         directory=directory,
-        store=Store(Path(settings.outputs) / "store"),
+        store=Store(directory.parents[1] / "store"),  # also for a run that is resumed from another working directory
         compute=compute,
         loggers=Loggers(config["logger"]),
         stop=StopRequest(),

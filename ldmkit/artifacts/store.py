@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,8 @@ class Store:
         try:
             if found := self.find(stage, inputs):
                 return found
+            for draft in place.parent.glob(f".tmp-{place.name}-*"):  # of a process that was killed: we hold the lock
+                shutil.rmtree(draft, ignore_errors=True)
 
             def write(directory: Path) -> None:
                 write_json(directory / INPUTS, inputs)

@@ -55,6 +55,7 @@ def measure_reconstructions(run: Run, model: LatentDiffusion, measurement: Measu
     """Encode and decode held-out images, measure them, and save some beside their originals."""
     count = min(run.settings.samples.count, run.data.length("validation"))
     for start in range(0, count, run.settings.samples.batch_size):
+        run.stop_if_asked("reconstructions")
         indices = range(start, min(start + run.settings.samples.batch_size, count))
         batch = run.data.read("validation", indices)
         with run.compute.autocast():

@@ -46,6 +46,16 @@ def test_a_damaged_result_is_made_again(tmp_path: Path) -> None:
     assert not store.obtain("latents", INPUTS, lambda directory: None).reused
 
 
+def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    place = store.obtain("latents", INPUTS, lambda directory: None).path
+    place.rename(tmp_path / "latents" / f".tmp-{place.name}-1-beef")
+    other = tmp_path / "latents" / ".tmp-of-another-result"
+    other.mkdir()
+    store.obtain("latents", INPUTS, lambda directory: None)
+    assert list((tmp_path / "latents").glob(".tmp-*")) == [other]
+
+
 def test_a_failed_make_leaves_nothing_and_frees_the_lock(tmp_path: Path) -> None:
     store = Store(tmp_path)
 
