@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ldmkit.artifacts.random import generator
-from ldmkit.errors import ConfigError
 from ldmkit.protocols import DataSource
+from ldmkit.registry.ranges import at_least, between
 from ldmkit.specs import DataSpec, FieldSpec
 from ldmkit.values import Batch, Fields
 from ldmkit_data.shapes_render import DRAWS, lay_out, render
@@ -32,6 +32,7 @@ from ldmkit_data.shapes_verifier import verify
 
 VERSION = 2  # of the pictures; to be raised with every change of a pixel or a word
 CHUNK = 512  # scenes drawn at once
+MIN_SIZE = 32  # pixels; below, shapes cannot be told apart
 
 
 class Shapes(DataSource):
@@ -54,8 +55,14 @@ class Shapes(DataSource):
         prompt_objects: int
         seed: int
 
+        def __post_init__(self) -> None:
+            at_least(MIN_SIZE, size=self.size)
+            at_least(1, train=self.train, validation=self.validation)
+            between(0, 1, two_objects=self.two_objects)
+            between(0.01, 0.9, held_out=self.held_out)
+            between(1, 2, prompt_objects=self.prompt_objects)
+
     def __init__(self, config: Config) -> None:
-        _check(config)
         self.config = config
         labels = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
         self.spec = DataSpec(
@@ -155,17 +162,3 @@ class _FieldsWithMaps(Mapping[str, Any]):
 def _words(scenes: np.ndarray) -> dict[str, Any]:
     labels = scenes[:, COLOUR[0]] * len(SHAPES) + scenes[:, SHAPE[0]]
     return {"caption": [caption(scene) for scene in scenes], "class": torch.from_numpy(labels)}
-
-
-def _check(config: Shapes.Config) -> None:
-    for key in ("train", "validation"):
-        if getattr(config, key) < 1:
-            raise ConfigError(f"data.{key} is {getattr(config, key)}, but must be 1 or more")
-    if config.size < 32:
-        raise ConfigError(f"data.size is {config.size}, but shapes need 32 pixels or more to be told apart")
-    if not 0 <= config.two_objects <= 1:
-        raise ConfigError(f"data.two_objects is {config.two_objects}, but is a share from 0 to 1")
-    if not 0.01 <= config.held_out <= 0.9:
-        raise ConfigError(f"data.held_out is {config.held_out}, but is a share from 0.01 to 0.9")
-    if config.prompt_objects not in (1, 2):
-        raise ConfigError(f"data.prompt_objects is {config.prompt_objects}, but must be 1 or 2")

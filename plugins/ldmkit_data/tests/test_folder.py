@@ -469,11 +469,21 @@ def test_without_a_path_the_key_to_type_is_named(folder):
     ("key", "value", "expected"),
     [
         ("size", 0, "1 or more"),
-        ("validation", 0.0, "above 0 and below 1"),
-        ("validation", 1.0, "above 0 and below 1"),
-        ("max_bad", 1.5, "from 0 to 1"),
+        ("validation", 0.0, "more than 0"),
+        ("validation", 1.0, "below 1"),
+        ("max_bad", 1.5, "0 to 1"),
         ("max_pixels", 0, "1 or more"),
         ("cache_mb", -1, "0 or more"),
+    ],
+)
+def test_a_number_out_of_range_is_named_with_its_range(folder, key, value, expected):
+    with pytest.raises(ValueError, match=rf"^{key} is {value} but must be .*{expected}$"):
+        folder(**{key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
         ("background", "whit", "expected a name or '#rrggbb'"),
         ("background", "#11223344", "no opaque colour"),
     ],
