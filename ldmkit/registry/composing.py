@@ -196,6 +196,8 @@ class Composer:
                 warnings.simplefilter("error", UserWarning)  # Hydra only warns of a search path that is not there
                 config = self.loader.load_configuration(CONFIG_NAME, list(choices), RunMode.RUN, from_shell=False)
                 files = self.loader.compute_defaults_list(CONFIG_NAME, list(choices), RunMode.RUN).defaults
+            if config.hydra.callbacks:
+                raise ConfigError(f"hydra.callbacks: {checks.NO_PYTHON}")
             for file in files:
                 if file.config_path and "/" in file.config_path and not file.config_path.startswith("hydra/"):
                     self._check_owner(file.config_path)

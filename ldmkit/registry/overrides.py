@@ -21,6 +21,8 @@ from ldmkit.registry.components import KINDS, MULTIPLE
 Groups = Mapping[str, Sequence[str]]
 """Config groups with their options."""
 
+NO_PYTHON = "a config names no Python to be called; write a logger to listen to a run (docs/plugins.md)"
+
 _EXAMPLE = "an override is key=value, such as seed=1 or cond=[text,semantic]"
 
 
@@ -160,6 +162,8 @@ def check_first_step(override: Override, groups: Groups, keys: Iterable[str]) ->
     first = _steps(key)[0] if _steps(key) else key
     if first not in {*groups, *keys, "hydra"}:
         raise ConfigError(f"there is no group or key '{first}'{did_you_mean(first, {*groups, *keys})}")
+    if first == "hydra" and ("callbacks" in _steps(key) or "_target_" in line_of(override)):
+        raise ConfigError(f"'{line_of(override)}': {NO_PYTHON}")
 
 
 def check_key(override: Override, base: DictConfig, groups: Groups) -> None:

@@ -165,6 +165,9 @@ MISTAKES = {
     "model._target_=os.system": "has no key '_target_'",
     "+model._target_=os.system": "model 'kl' has no key '_target_'",
     "+cond.text._target_=os.system": "cond 'text' has no key '_target_'",
+    "+hydra.callbacks.x._target_=os.system": "a config names no Python to be called",
+    "hydra.launcher._target_=os.system": "a config names no Python to be called",
+    "hydra.callbacks={x:{y:1}}": "a config names no Python to be called",
     "model.name=os:system": "no plugin provides model 'os:system'",
     "+cond.extra={name:os.system}": "no plugin provides cond 'os.system'",
     "+cond.extra=3": "cond.extra names no part; type cond=OPTION",
@@ -367,3 +370,12 @@ def test_a_value_of_a_wrong_type_is_one_line_for_every_key_of_every_part(compose
     values = itertools.cycle(["[[1]]", "{a:{b:1}}", "[{a:1}]"])
     for (key, _), value in zip(keys, values, strict=False):
         assert key.partition(".")[0] in message(["cond=[text,class,semantic]", f"{key}={value}"], composer)
+
+
+def test_a_recipe_cannot_bring_callbacks(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "sly.yaml").write_text(
+        "# @package _global_\nhydra:\n  callbacks:\n    sly:\n      _target_: os.system\n"
+    )
+    with pytest.raises(ConfigError, match=r"hydra\.callbacks: a config names no Python"):
+        Composer(tmp_path).compose(["+experiment=sly"])
