@@ -16,6 +16,7 @@ from PIL import ImageColor
 
 from ldmkit.errors import ConfigError, DataError
 from ldmkit.protocols import DataSource
+from ldmkit.registry.ranges import above, at_least, below_one, between
 from ldmkit.specs import DataSpec, FieldSpec
 from ldmkit.values import Batch, Fields
 from ldmkit_data.folder_fields import MAP, Annotations, Columns, columns, gather, map_names, unnamed
@@ -58,13 +59,20 @@ class Folder(DataSource):
         follow_links: bool
         cache_mb: int
 
+        def __post_init__(self) -> None:
+            at_least(1, size=self.size, max_pixels=self.max_pixels)
+            above(0, validation=self.validation)
+            below_one(validation=self.validation)
+            between(0, 1, max_bad=self.max_bad)
+            at_least(0, cache_mb=self.cache_mb)
+
     def __init__(self, config: Config) -> None:
         self.config = config
-        background = _check(config)
+        background = _background(config)
         root = Path(str(config.path)).expanduser()
         listing = scan(root, follow_links=config.follow_links)
         found = gather(root, listing, class_folders=config.class_folders)
-        self.notices = found.notices
+        self.notices: list[str] = found.notices
         self._pixels = Pixels(
             root,
             Square(config.size, config.resize, config.filter),
@@ -209,19 +217,10 @@ class LateFields(Mapping[str, Any]):
         return sum(1 for _ in self)
 
 
-def _check(config: Folder.Config) -> tuple[int, int, int]:
-    """Check the values of the keys; return the background as red, green, blue."""
+def _background(config: Folder.Config) -> tuple[int, int, int]:
+    """Red, green, blue of the background; ConfigError where there is no path or no such colour."""
     if not config.path:
         raise ConfigError("data=folder needs data.path=DIRECTORY, the directory of your images")
-    for key, good, expected in (
-        ("size", config.size >= 1, "1 or more"),
-        ("validation", 0 < config.validation < 1, "a share above 0 and below 1"),
-        ("max_pixels", config.max_pixels >= 1, "1 or more"),
-        ("max_bad", 0 <= config.max_bad <= 1, "a share from 0 to 1"),
-        ("cache_mb", config.cache_mb >= 0, "0 or more"),
-    ):
-        if not good:
-            raise ConfigError(f"data.{key}={getattr(config, key)}; expected {expected}")
     try:
         red, green, blue, *alpha = ImageColor.getrgb(config.background)
     except ValueError:

@@ -118,7 +118,8 @@ class SpatialTransformer(nn.Module):
 
     def keys_values(self, tokens: Tensor | None) -> list[KeysValues | None]:
         """Tokens (B, M, D) => K and V for each block; without tokens None for each."""
-        return [None if tokens is None else block.keys_values(tokens) for block in self.transformer_blocks]
+        blocks = [block for block in self.transformer_blocks if isinstance(block, TransformerBlock)]
+        return [None if tokens is None else block.keys_values(tokens) for block in blocks]
 
     def forward(self, features: Tensor, keys_values: Sequence[KeysValues | None], bias: Tensor | None) -> Tensor:
         """(B, C, h, w) => (B, C, h, w); ``keys_values`` has one entry for each block."""

@@ -38,8 +38,8 @@ def normalization(kind: str, channels: int) -> nn.Module:
 def branch_end(convolution: nn.Conv2d, norm: str) -> nn.Conv2d:
     """Without normalisation, let a residual branch begin at zero, so that depth does not scale the features."""
     if norm == "none":
-        nn.init.zeros_(convolution.weight)
-        nn.init.zeros_(convolution.bias)
+        for parameter in convolution.parameters():
+            nn.init.zeros_(parameter)
     return convolution
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from ldmkit.errors import ConfigError
 
 
-def check_image_size(name: str, height: int, width: int, factor: int) -> None:
-    """Raise :class:`ConfigError` with the nearest sizes that work, unless ``factor`` divides height and width."""
+def check_image_size(name: str, images: Tensor, factor: int) -> None:
+    """Raise :class:`ConfigError` with the nearest sizes that work, unless ``factor`` divides both sides."""
+    height, width = images.shape[2:]
     if height % factor == 0 and width % factor == 0:
         return
     smaller = [max(side // factor, 1) * factor for side in (height, width)]

@@ -78,7 +78,7 @@ class KLAutoencoder(FirstStage):
 
     def encode(self, images: Tensor) -> Posterior:
         """Pixels in [-1, 1], (B, C, H, W) => posterior (B, z_channels, H / f, W / f)."""
-        check_image_size(self.name, *images.shape[2:], self.spec.factor)
+        check_image_size(self.name, images, self.spec.factor)
         moments = at_least_fp32(self.quant_conv(self.encoder(images)))
         mean, log_variance = moments.chunk(2, dim=1)
         return Posterior(mean, (0.5 * log_variance.clamp(*LOG_VARIANCE)).exp())
