@@ -37,13 +37,15 @@ class Option:
 
     @property
     def summary(self) -> str:
-        """The part's own line, or the file's first comment."""
-        if self.component is not None:
-            return self.component.summary
-        comments = re.findall(
-            r"^# (?!@package)(.+)$", self.path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE
+        """The comment at the head of the file, or the part's own line."""
+        head = re.match(
+            r"(?:# @package.*\n)?\s*# (?!@package)(.+)$",
+            self.path.read_text(encoding="utf-8", errors="replace"),
+            re.MULTILINE,
         )
-        return comments[0] if comments else ""
+        if head is not None:
+            return head[1]
+        return self.component.summary if self.component is not None else ""
 
 
 def plugins(argv: Sequence[str]) -> int:
