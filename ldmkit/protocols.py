@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ldmkit.artifacts.random import RowRandom
 from ldmkit.specs import CondSpec, DataSpec, LatentSpec
-from ldmkit.values import Batch, Conditioning, Fields, Levels, Posterior
+from ldmkit.values import Batch, Conditioning, Fields, Levels, Posterior, Reconstruction
 
 
 class FirstStage(nn.Module, ABC):
@@ -32,15 +32,18 @@ class FirstStage(nn.Module, ABC):
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (B, c, h, w) => pixels, nominally in [-1, 1], (B, C, H, W)."""
 
+    def reconstruct(self, images: Tensor, random: RowRandom) -> Reconstruction:
+        """What training judges: encode, draw latents from the posterior by the rows' own streams, decode."""
+        posterior = self.encode(images)
+        return Reconstruction(self.decode(posterior.sample(random)), posterior)
+
 
 class FirstStageLoss(nn.Module, ABC):
     """What trains a first stage. Built with ``image_numel`` (C * H * W) and ``latent_numel`` (c * h * w)."""
 
     @abstractmethod
-    def forward(
-        self, images: Tensor, reconstructions: Tensor, posterior: Posterior, step: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the scalar to minimise and its named parts, for the log."""
+    def forward(self, images: Tensor, reconstruction: Reconstruction, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the scalar to minimise and its named parts, for the log. ``images`` are pixels (B, C, H, W)."""
 
     def constants(self) -> Mapping[str, float]:
         """Numbers worth a line in the log before training, such as a weight in another reduction."""

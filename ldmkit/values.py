@@ -7,7 +7,7 @@ T steps.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -57,6 +57,21 @@ class Posterior:
         """KL(q || N(0, I)) in nats, summed over C, h, w: (B,). Kingma and Welling 2014, appendix B."""
         var = self.std.square()
         return 0.5 * (self.mean.square() + var - 1.0 - var.log()).flatten(1).sum(1)
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What a first stage makes of images while it is trained.
+
+    ``images`` (B, C, H, W) were decoded from a draw of ``posterior``. ``penalty`` is a scalar that the first stage
+    itself wants small, such as a codebook's distance to the latents, and None where it wants nothing; ``parts`` of it
+    are for the log, detached scalars.
+    """
+
+    images: Tensor
+    posterior: Posterior
+    penalty: Tensor | None = None
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,8 @@ class FirstStageTrainee:
         """The loss of one step: uint8 => pixels => posterior => latents => pixels."""
         device = next(self.first_stage.parameters()).device
         images = to_pixels(batch.images.to(device))
-        posterior = self.first_stage.encode(images)
-        reconstructions = self.first_stage.decode(posterior.sample(random))
-        loss, parts = self.loss(images, reconstructions, posterior, step)
+        reconstruction = self.first_stage.reconstruct(images, random)
+        loss, parts = self.loss(images, reconstruction, step)
         yield "first_stage", loss, parts
 
 

@@ -13,7 +13,7 @@ from ldmkit.protocols import FirstStageLoss
 from ldmkit.testing.outputs import normal
 from ldmkit.testing.process import untouched
 from ldmkit.testing.suite import Suite
-from ldmkit.values import Posterior
+from ldmkit.values import Posterior, Reconstruction
 
 
 class LossSuite(Suite):
@@ -30,7 +30,7 @@ class LossSuite(Suite):
         images = normal("pixels", 3, 3, 32, 32).clamp(-1, 1)
         reconstructions = (images + error * normal("error", 3, 3, 32, 32)).requires_grad_()
         mean, std = normal("mean", 3, 4, 8, 8).requires_grad_(), normal("std", 3, 4, 8, 8).exp().requires_grad_()
-        loss, parts = part(images, reconstructions, Posterior(mean, std), step)
+        loss, parts = part(images, Reconstruction(reconstructions, Posterior(mean, std)), step)
         return loss, parts, [reconstructions, mean, std]
 
     def test_it_gives_one_finite_number_and_its_parts_by_name(self) -> None:

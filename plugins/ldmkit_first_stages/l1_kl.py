@@ -10,7 +10,7 @@ from torch import Tensor
 from ldmkit.errors import ConfigError
 from ldmkit.protocols import FirstStageLoss
 from ldmkit.registry.ranges import at_least
-from ldmkit.values import Posterior
+from ldmkit.values import Reconstruction
 from ldmkit_first_stages.blocks import at_least_fp32
 
 RECONSTRUCTIONS = ("l1", "l2")
@@ -62,14 +62,12 @@ class L1KL(FirstStageLoss):
         """The weight in the other reduction, for the log."""
         return {"equivalent_kl_weight": self.equivalent_kl_weight}
 
-    def forward(
-        self, images: Tensor, reconstructions: Tensor, posterior: Posterior, step: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Images and reconstructions (B, C, H, W), posterior (B, c, h, w) => scalar loss and its parts, detached."""
-        difference = at_least_fp32(images) - at_least_fp32(reconstructions)
+    def forward(self, images: Tensor, reconstruction: Reconstruction, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Images (B, C, H, W) and what became of them => scalar loss and its parts, detached."""
+        difference = at_least_fp32(images) - at_least_fp32(reconstruction.images)
         errors = difference.abs() if self.config.reconstruction == "l1" else difference.square()
-        reconstruction, kl = errors.flatten(1).sum(1).mean(), posterior.kl().mean()
+        error, kl = errors.flatten(1).sum(1).mean(), reconstruction.posterior.kl().mean()
         if self.config.reduction == "mean":
-            reconstruction, kl = reconstruction / self.image_numel, kl / self.latent_numel
-        loss = reconstruction + self.config.kl_weight * kl
-        return loss, {"reconstruction": reconstruction.detach(), "kl": kl.detach()}
+            error, kl = error / self.image_numel, kl / self.latent_numel
+        loss = error + self.config.kl_weight * kl
+        return loss, {"reconstruction": error.detach(), "kl": kl.detach()}

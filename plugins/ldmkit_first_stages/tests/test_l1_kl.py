@@ -7,7 +7,7 @@ import torch
 from ldmkit_first_stages.l1_kl import L1KL
 
 from ldmkit.errors import ConfigError
-from ldmkit.values import Posterior
+from ldmkit.values import Posterior, Reconstruction
 
 IMAGE, LATENT = 3 * 16 * 16, 4 * 2 * 2
 
@@ -28,7 +28,9 @@ def example() -> tuple[torch.Tensor, torch.Tensor, Posterior]:
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_the_terms_are_those_of_their_definitions(example, reconstruction: str, power: int, reduction: str) -> None:
     images, reconstructions, posterior = example
-    loss, parts = build(reconstruction=reconstruction, reduction=reduction)(images, reconstructions, posterior, step=1)
+    loss, parts = build(reconstruction=reconstruction, reduction=reduction)(
+        images, Reconstruction(reconstructions, posterior), step=1
+    )
     normal = torch.distributions.Normal(posterior.mean, posterior.std)
     kl = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0))
     errors = (images - reconstructions).abs() ** power
@@ -42,7 +44,10 @@ def test_the_equivalent_weight_gives_the_same_loss_up_to_a_factor(example, reduc
     images, reconstructions, posterior = example
     here = build(reduction=reduction)
     other = build(reduction={"sum": "mean", "mean": "sum"}[reduction], kl_weight=here.equivalent_kl_weight)
-    losses = {each.config.reduction: each(images, reconstructions, posterior, step=1)[0] for each in (here, other)}
+    losses = {
+        each.config.reduction: each(images, Reconstruction(reconstructions, posterior), step=1)[0]
+        for each in (here, other)
+    }
     torch.testing.assert_close(losses["sum"], losses["mean"] * IMAGE)
     assert other.equivalent_kl_weight == pytest.approx(here.config.kl_weight)
 
@@ -59,8 +64,8 @@ def test_the_papers_weight_has_its_known_equivalent(latent: int, weight: float) 
 def test_half_precision_reconstructions_are_compared_in_fp32(example) -> None:
     images, reconstructions, posterior = example
     half = reconstructions.bfloat16()
-    loss, _ = build(reduction="sum")(images, half, posterior, step=1)
-    expected, _ = build(reduction="sum")(images, half.float(), posterior, step=1)
+    loss, _ = build(reduction="sum")(images, Reconstruction(half, posterior), step=1)
+    expected, _ = build(reduction="sum")(images, Reconstruction(half.float(), posterior), step=1)
     assert loss.dtype == torch.float32
     assert torch.equal(loss, expected)
 
@@ -68,7 +73,7 @@ def test_half_precision_reconstructions_are_compared_in_fp32(example) -> None:
 def test_gradients_reach_reconstruction_and_posterior(example) -> None:
     images, reconstructions, posterior = example
     inputs = [tensor.requires_grad_() for tensor in (reconstructions, posterior.mean, posterior.std)]
-    loss, parts = build(reduction="sum")(images, reconstructions, posterior, step=1)
+    loss, parts = build(reduction="sum")(images, Reconstruction(reconstructions, posterior), step=1)
     loss.backward()
     # d|r - x|/dr = sign(r - x); d KL/d mean = mean; d KL/d std = std - 1 / std; each over the batch of 5.
     torch.testing.assert_close(inputs[0].grad, (reconstructions - images).sign().detach() / 5)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ldmkit.protocols import FirstStage, FirstStageLoss
 from ldmkit.specs import LatentSpec
-from ldmkit.values import Posterior
+from ldmkit.values import Posterior, Reconstruction
 
 
 class Half(FirstStage):
@@ -45,9 +45,7 @@ class Squared(FirstStageLoss):
         super().__init__()
         self.config, self.latent_numel = config, latent_numel
 
-    def forward(
-        self, images: Tensor, reconstructions: Tensor, posterior: Posterior, step: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        error = (images - reconstructions).square().mean()
-        kl = posterior.kl().mean() / self.latent_numel
+    def forward(self, images: Tensor, reconstruction: Reconstruction, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        error = (images - reconstruction.images).square().mean()
+        kl = reconstruction.posterior.kl().mean() / self.latent_numel
         return error + self.config.kl_weight * kl, {"error": error.detach(), "kl": kl.detach()}
