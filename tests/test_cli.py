@@ -209,7 +209,7 @@ def test_ls_shows_what_a_stranger_brings(install: Install, hook: Hook, capsys: p
 def test_show_has_keys_comments_docstring_and_package(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "cond", "class"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("cond=class: a label, as one token or a vector\nfrom ldmkit (conditioners) 0.1.0, ")
+    assert out.startswith("cond=class: A label, as a learned row for each class.\nfrom ldmkit (conditioners) 0.1.0, ")
     assert "A learned row for each class" in out
     assert "field: class # the field of the data that is read" in out
 
