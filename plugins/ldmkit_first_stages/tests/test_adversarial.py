@@ -111,7 +111,10 @@ def test_its_turn_judges_both_kinds_of_pictures_and_teaches_only_itself(adversar
     assert parts["logits_real"].item() == pytest.approx(real.mean().item(), rel=1e-5)
     assert parts["logits_fake"].item() == pytest.approx(fake.mean().item(), rel=1e-5)
     assert made.grad is None
-    assert all(weight.grad.abs().sum() > 0 for weight in adversary.parameters())
+    # within the margin the last bias pulls both ways alike, and its gradient is 0
+    assert all(
+        weight.grad.any() for name, weight in adversary.named_parameters() if name != "discriminator.main.8.bias"
+    )
 
 
 def test_the_first_stages_turn_gives_the_discriminator_no_gradient(adversary: PatchAdversary) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,18 +21,19 @@ from ldmkit.training.loop import Listeners, Loop
 from ldmkit.values import to_pixels
 
 START, STEPS = 6, 12
-SHORT = [
-    "loss=kl",
-    f"loss.discriminator.start={START}",
-    f"train.first_stage.steps={STEPS}",
-    "train.first_stage.batch_size=4",
-    "train.first_stage.log_every=1",
-    "train.first_stage.checkpoint_every=100",
-]
+SHORT = {
+    "scale": "smoke",
+    "loss": "kl",
+    "loss.discriminator.start": START,
+    "train.first_stage.steps": STEPS,
+    "train.first_stage.batch_size": 4,
+    "train.first_stage.log_every": 1,
+    "train.first_stage.checkpoint_every": 100,
+}
 
 
-def loop_of(directory: Path, *overrides: str, scale: str = "smoke") -> Loop:
-    config = ldmkit.compose([f"scale={scale}", *SHORT, *overrides])
+def loop_of(directory: Path, changes: Mapping[str, Any] | None = None) -> Loop:
+    config = ldmkit.compose([f"{key}={value}" for key, value in {**SHORT, **(changes or {})}.items()])
     train: TrainConfig = ldmkit.check(config).train.first_stage
     data = build_data(config)
     model = ldmkit.build(config, data.spec)
@@ -117,7 +120,7 @@ def test_the_discriminator_has_an_optimiser_of_its_own_kind(whole) -> None:
 
 
 def test_neither_discriminator_nor_perceptual_network_is_averaged_or_saved_with_the_first_stage(tmp_path: Path) -> None:
-    loop = loop_of(tmp_path, "loss.perceptual=random")
+    loop = loop_of(tmp_path, {"loss.perceptual": "random"})
     names = {*loop.ema.averages, *loop.trainee.players["generator"].state_dict()}
     assert {name for name in names if name.startswith("loss.")} == {"loss.logvar"}
     assert any(name.startswith("model.decoder.") for name in names)
@@ -131,7 +134,7 @@ def test_the_log_variance_is_trained_and_averaged(whole) -> None:
 
 
 def test_the_first_turn_leaves_the_discriminators_weights_alone(tmp_path: Path) -> None:
-    loop = loop_of(tmp_path, "loss.discriminator.start=0")
+    loop = loop_of(tmp_path, {"loss.discriminator.start": 0})
     indices = [0, 1, 2, 3]
     turns = loop.trainee.losses(loop.trainee.read(indices), RowRandom.of(0, "first-stage", 0, indices), 0)
     player, loss, _ = next(turns)
@@ -159,14 +162,14 @@ def psnr(loop: Loop) -> float:
 
 @pytest.mark.slow
 def test_the_game_costs_at_most_one_and_a_half_decibels(tmp_path: Path) -> None:
-    loop = loop_of(
-        tmp_path,
-        "data.size=32",
-        "train.first_stage.steps=400",
-        "train.first_stage.batch_size=8",
-        "loss.discriminator.start=200",
-        scale="demo",
-    )
+    changes = {
+        "scale": "demo",
+        "data.size": 32,
+        "loss.discriminator.start": 200,
+        "train.first_stage.steps": 400,
+        "train.first_stage.batch_size": 8,
+    }
+    loop = loop_of(tmp_path, changes)
     measured: dict[int, float] = {}
     figures: dict[int, dict[str, float]] = {}
 
