@@ -183,4 +183,4 @@ def test_the_game_costs_at_most_one_and_a_half_decibels(tmp_path: Path) -> None:
     assert measured[400] > measured[200] - 1.5
     assert figures[400]["discriminator_steps"] == 200
     assert figures[400]["d_weight"] > 0
-    assert figures[400]["logits_real"] != figures[400]["logits_fake"]
+    assert figures[400]["logits_real"] > figures[400]["logits_fake"] + 1  # the game is a real one: it tells them apart
