@@ -1,4 +1,4 @@
-"""Read before every test: diffusers and transformers import torchvision, which must be importable beside any torch."""
+"""Read before every test: diffusers and transformers import torchvision, which has to be importable anywhere."""
 
 from ldmkit.torchvision_operators import declare_torchvision_operators
 
