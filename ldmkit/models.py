@@ -82,6 +82,7 @@ def build_loss(config: Mapping[str, Any], model: LatentDiffusion) -> FirstStageL
             config["loss"],
             image_numel=model.data.channels * model.data.size**2,
             latent_numel=model.first_stage.spec.channels * h * w,
+            channels=model.data.channels,
         )
     return loss
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor, nn
 
 from ldmkit.artifacts.random import RowRandom
-from ldmkit.specs import CondSpec, DataSpec, LatentSpec
+from ldmkit.specs import CondSpec, DataSpec, LatentSpec, OptimizerSpec
 from ldmkit.values import Batch, Conditioning, Fields, Levels, Posterior, Reconstruction
 
 
@@ -37,13 +37,49 @@ class FirstStage(nn.Module, ABC):
         posterior = self.encode(images)
         return Reconstruction(self.decode(posterior.sample(random)), posterior)
 
+    @property
+    def last_layer(self) -> Tensor | None:
+        """Weight of the decoder's last layer, at which a loss may compare gradients; None where there is none."""
+        return None
 
-class FirstStageLoss(nn.Module, ABC):
-    """What trains a first stage. Built with ``image_numel`` (C * H * W) and ``latent_numel`` (c * h * w)."""
+
+class Adversary(nn.Module, ABC):
+    """What a loss trains against the first stage, in turn with it, by an ``optimizer`` of its own."""
+
+    optimizer: OptimizerSpec
 
     @abstractmethod
-    def forward(self, images: Tensor, reconstruction: Reconstruction, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the scalar to minimise and its named parts, for the log. ``images`` are pixels (B, C, H, W)."""
+    def forward(self, images: Tensor, reconstructions: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]] | None:
+        """Return the scalar to minimise and its named parts, for the log; None at a ``step`` when it does not play.
+
+        Both are pixels (B, C, H, W); ``step`` counts from 0. The first stage learns nothing from this.
+        """
+
+
+class FirstStageLoss(nn.Module, ABC):
+    """What trains a first stage. Built with ``image_numel`` (C * H * W), ``latent_numel`` (c * h * w), ``channels``.
+
+    Its weights are trained, averaged and saved with the first stage's. One that plays an adversary against the first
+    stage hands it to ``super().__init__``. The adversary is then no submodule: it is trained and saved on its own.
+    """
+
+    def __init__(self, adversary: Adversary | None = None) -> None:
+        super().__init__()
+        self._apart = (adversary,)  # a module in a tuple is no submodule
+
+    @property
+    def adversary(self) -> Adversary | None:
+        """What plays against the first stage, or None."""
+        return self._apart[0]
+
+    @abstractmethod
+    def forward(
+        self, images: Tensor, reconstruction: Reconstruction, step: int, last_layer: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the scalar to minimise and its named parts, for the log. ``images`` are pixels (B, C, H, W).
+
+        ``step`` counts from 0; ``last_layer`` is :attr:`FirstStage.last_layer`.
+        """
 
     def constants(self) -> Mapping[str, float]:
         """Numbers worth a line in the log before training, such as a weight in another reduction."""

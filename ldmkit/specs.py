@@ -34,6 +34,14 @@ class CondSpec:
         return frozenset(name for name in ("tokens", "vector", "map") if getattr(self, name))
 
 
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSpec:
+    """AdamW without weight decay: its peak learning rate ``lr``, its two ``betas`` in [0, 1)."""
+
+    lr: float
+    betas: tuple[float, float]
+
+
 @dataclass(frozen=True)
 class FieldSpec:
     """One field of the data beside the image.

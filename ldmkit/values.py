@@ -64,8 +64,8 @@ class Reconstruction:
     """What a first stage makes of images while it is trained.
 
     ``images`` (B, C, H, W) were decoded from a draw of ``posterior``. ``penalty`` is a scalar that the first stage
-    itself wants small, such as a codebook's distance to the latents, and None where it wants nothing; ``parts`` of it
-    are for the log, detached scalars.
+    itself wants small, a mean over the elements of the latents such as a codebook's distance to them, and None where it
+    wants nothing; ``parts`` of it are for the log, detached scalars.
     """
 
     images: Tensor

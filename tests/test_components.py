@@ -22,6 +22,7 @@ NEEDED = {("data", "folder"): ["data.path='{pictures}'"]}
 
 VARIANTS = [
     ("cond", "class", ["cond.class.form=vector"]),
+    ("loss", "kl", ["loss.perceptual=random", "loss.discriminator.game=vanilla", "loss.learned_variance=false"]),
     ("cond", "text", ["cond.text.vector=false"]),
     ("denoiser", "unet", ["denoiser.norm=group", "denoiser.scale_shift=true", "denoiser.resample=block"]),
     ("objective", "v", ["objective.schedule.kind=linear", "objective.times.distribution=logit-normal"]),

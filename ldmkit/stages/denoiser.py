@@ -15,6 +15,7 @@ from ldmkit.artifacts.store import Artifact
 from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.protocols import DataSource
 from ldmkit.run import Run
+from ldmkit.specs import OptimizerSpec
 from ldmkit.stages.latents import Latents
 from ldmkit.stages.training import determining, train
 from ldmkit.training.ema import EMA
@@ -32,6 +33,7 @@ class DenoiserTrainee:
         self.players: Mapping[str, nn.Module] = {
             "denoiser": nn.ModuleDict({name: getattr(model, name) for name in TRAINED})
         }
+        self.own_optimizers: Mapping[str, OptimizerSpec] = {}
         self.length = len(latents)
 
     def read(self, indices: list[int]) -> tuple[Posterior, Fields]:

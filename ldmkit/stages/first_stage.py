@@ -14,6 +14,7 @@ from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.models import build_loss
 from ldmkit.protocols import DataSource, FirstStage, FirstStageLoss
 from ldmkit.run import Run
+from ldmkit.specs import OptimizerSpec
 from ldmkit.stages.training import determining, train
 from ldmkit.values import Batch, to_pixels
 
@@ -22,11 +23,20 @@ WEIGHTS = "first_stage.safetensors"
 
 
 class FirstStageTrainee:
-    """Encodes, samples the posterior, decodes, and lets the loss judge."""
+    """Encodes, samples the posterior, decodes, and lets the loss judge.
+
+    Where the loss has an adversary, first stage and loss are the player ``generator``, the adversary is the player
+    ``discriminator``; its turn is the second, on the reconstructions that the first was about.
+    """
 
     def __init__(self, first_stage: FirstStage, loss: FirstStageLoss, data: DataSource) -> None:
         self.first_stage, self.loss, self.data = first_stage, loss, data
-        self.players: Mapping[str, nn.Module] = {"first_stage": nn.ModuleDict({"model": first_stage, "loss": loss})}
+        judged, adversary = nn.ModuleDict({"model": first_stage, "loss": loss}), loss.adversary
+        self.players: Mapping[str, nn.Module] = {"first_stage": judged}
+        self.own_optimizers: Mapping[str, OptimizerSpec] = {}
+        if adversary is not None:
+            self.players = {"generator": judged, "discriminator": adversary}
+            self.own_optimizers = {"discriminator": adversary.optimizer}
         self.length = data.length("train")
 
     def read(self, indices: list[int]) -> Batch:
@@ -34,12 +44,17 @@ class FirstStageTrainee:
         return self.data.read("train", indices)
 
     def losses(self, batch: Batch, random: RowRandom, step: int) -> Iterator[tuple[str, Tensor, Mapping[str, Tensor]]]:
-        """The loss of one step: uint8 => pixels => posterior => latents => pixels."""
+        """The losses of one step: uint8 => pixels => posterior => latents => pixels."""
         device = next(self.first_stage.parameters()).device
         images = to_pixels(batch.images.to(device))
         reconstruction = self.first_stage.reconstruct(images, random)
-        loss, parts = self.loss(images, reconstruction, step)
-        yield "first_stage", loss, parts
+        loss, parts = self.loss(images, reconstruction, step, self.first_stage.last_layer)
+        yield next(iter(self.players)), loss, {**reconstruction.parts, **parts}
+        if self.loss.adversary is None:
+            return
+        turn = self.loss.adversary(images, reconstruction.images.detach(), step)
+        if turn is not None:
+            yield "discriminator", *turn
 
 
 def train_first_stage(run: Run, model: LatentDiffusion) -> Artifact:

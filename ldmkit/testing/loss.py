@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from typing import Any
+from unittest import SkipTest
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ldmkit.protocols import FirstStageLoss
+from ldmkit.protocols import Adversary, FirstStageLoss
 from ldmkit.testing.outputs import normal
 from ldmkit.testing.process import untouched
 from ldmkit.testing.suite import Suite
 from ldmkit.values import Posterior, Reconstruction
+
+EARLY, LATE = 1, 1_000_000
+"""Steps before and after what a loss may begin with later, such as an adversary."""
 
 
 class LossSuite(Suite):
@@ -23,18 +29,41 @@ class LossSuite(Suite):
     protocol = FirstStageLoss
 
     def runtime(self) -> dict[str, Any]:
-        return {"image_numel": 3 * 32 * 32, "latent_numel": 4 * 8 * 8}
+        return {"image_numel": 3 * 32 * 32, "latent_numel": 4 * 8 * 8, "channels": 3}
 
-    def call(self, part: Any, *, error: float = 0.3, step: int = 1) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
-        """The loss of reconstructions that are ``error`` off, its parts, and what it should give gradients to."""
+    def call(
+        self, part: Any, *, error: float = 0.3, step: int = EARLY, penalty: float | None = None, spread: bool = True
+    ) -> tuple[Tensor, dict[str, Tensor], list[Tensor]]:
+        """The loss of reconstructions that are ``error`` off, its parts, and what it should give gradients to.
+
+        A last layer that changes nothing makes the reconstructions; the posterior has deviation 0 without ``spread``.
+        """
         images = normal("pixels", 3, 3, 32, 32).clamp(-1, 1)
-        reconstructions = (images + error * normal("error", 3, 3, 32, 32)).requires_grad_()
+        features = (images + error * normal("error", 3, 3, 32, 32)).requires_grad_()
+        last_layer = torch.eye(3)[:, :, None, None].requires_grad_()
         mean, std = normal("mean", 3, 4, 8, 8).requires_grad_(), normal("std", 3, 4, 8, 8).exp().requires_grad_()
-        loss, parts = part(images, Reconstruction(reconstructions, Posterior(mean, std)), step)
-        return loss, parts, [reconstructions, mean, std]
+        posterior = Posterior(mean, std if spread else torch.zeros_like(std))
+        wanted = None if penalty is None else torch.tensor(penalty)
+        loss, parts = part(images, Reconstruction(F.conv2d(features, last_layer), posterior, wanted), step, last_layer)
+        return loss, parts, [features, mean, std]
+
+    def adversary(self) -> Adversary:
+        """What the part plays against the first stage; SkipTest where it plays nothing."""
+        adversary: Adversary | None = self.part().adversary
+        if adversary is None:
+            raise SkipTest("it has no adversary")
+        return adversary
+
+    def turn(self, adversary: Adversary) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The adversary's turn at a late step, on pictures and smooth ones."""
+        images = normal("pixels", 3, 3, 32, 32).clamp(-1, 1)
+        played = adversary(images, F.avg_pool2d(images, 5, stride=1, padding=2), LATE)
+        assert played is not None, f"expected the adversary to play at step {LATE}, got None"
+        loss: Tensor = played[0]
+        return loss, played[1]
 
     def test_it_gives_one_finite_number_and_its_parts_by_name(self) -> None:
-        for step in (1, 100_000):
+        for step in (EARLY, LATE):
             loss, parts, _ = self.call(self.part(), step=step)
             for name, value in {"the loss": loss, **parts}.items():
                 assert isinstance(value, Tensor), f"expected {name} to be a tensor, got {value!r}"
@@ -42,16 +71,18 @@ class LossSuite(Suite):
                 assert value.isfinite(), f"expected {name} to be finite at step {step}, got {value.item()}"
 
     def test_its_parts_are_for_the_log_and_carry_no_gradient(self) -> None:
-        _, parts, _ = self.call(self.part())
-        got = [name for name, value in parts.items() if value.requires_grad]
-        assert not got, f"expected detached parts, got a gradient in {', '.join(got)}"
+        for step in (EARLY, LATE):
+            _, parts, _ = self.call(self.part(), step=step)
+            got = [name for name, value in parts.items() if value.requires_grad]
+            assert not got, f"expected detached parts, got a gradient in {', '.join(got)}"
 
     def test_reconstructions_and_posterior_get_a_finite_gradient(self) -> None:
-        loss, _, leaves = self.call(self.part())
-        loss.backward()
-        for name, leaf in zip(("the reconstructions", "the mean"), leaves, strict=False):
-            finite = leaf.grad is not None and bool(leaf.grad.isfinite().all())
-            assert finite, f"expected a finite gradient for {name}, got {leaf.grad}"
+        for step in (EARLY, LATE):
+            loss, _, leaves = self.call(self.part(), step=step)
+            loss.backward()
+            for name, leaf in zip(("the reconstructions", "the mean"), leaves, strict=False):
+                finite = leaf.grad is not None and bool(leaf.grad.isfinite().all())
+                assert finite, f"expected a finite gradient for {name} at step {step}, got {leaf.grad}"
 
     def test_a_better_reconstruction_has_a_lower_loss(self) -> None:
         part = self.part()
@@ -59,18 +90,32 @@ class LossSuite(Suite):
         assert better < worse, f"expected a lower loss for errors of 0.01 than of 0.5, got {better} and {worse}"
 
     def test_perfect_reconstructions_have_a_finite_loss_and_gradient(self) -> None:
-        loss, _, leaves = self.call(self.part(), error=0.0)
+        for step in (EARLY, LATE):
+            loss, _, leaves = self.call(self.part(), error=0.0, step=step)
+            loss.backward()
+            grad = leaves[0].grad
+            assert loss.isfinite(), f"expected a finite loss without any error, got {loss.item()}"
+            assert grad is None or grad.isfinite().all(), "expected a finite gradient without any error, got another"
+
+    def test_a_posterior_without_spread_has_a_finite_loss_and_gradient(self) -> None:
+        loss, parts, leaves = self.call(self.part(), spread=False)
         loss.backward()
-        grad = leaves[0].grad
-        assert loss.isfinite(), f"expected a finite loss without any error, got {loss.item()}"
-        assert grad is None or grad.isfinite().all(), "expected a finite gradient without any error, got another"
+        strange = [name for name, value in {"the loss": loss, **parts}.items() if not value.isfinite()]
+        assert not strange, f"expected finite numbers for a deviation of 0, got others for {', '.join(strange)}"
+        finite = all(leaf.grad is None or bool(leaf.grad.isfinite().all()) for leaf in leaves)
+        assert finite, "expected finite gradients for a deviation of 0, got others"
+
+    def test_a_penalty_of_the_first_stage_raises_the_loss(self) -> None:
+        part = self.part()
+        lower, higher = (self.call(part, penalty=penalty)[0].item() for penalty in (0.0, 2.0))
+        assert lower < higher, f"expected a higher loss for a penalty of 2 than of 0, got {higher} and {lower}"
 
     def test_it_gives_the_same_twice_and_draws_no_global_random_numbers(self) -> None:
         part = self.part()
-        first, again = (self.call(copy.deepcopy(part))[0] for _ in range(2))
+        first, again = (self.call(copy.deepcopy(part), step=LATE)[0] for _ in range(2))
         assert torch.equal(first, again), f"expected the same loss twice, got {first.item()} and {again.item()}"
         with untouched(during="the loss"):
-            self.call(part)
+            self.call(part, step=LATE)
 
     def test_its_constants_are_finite_numbers(self) -> None:
         for name, value in self.part().constants().items():
@@ -78,5 +123,42 @@ class LossSuite(Suite):
 
     def test_its_saved_weights_make_another_instance_give_the_same(self) -> None:
         part, other = self.part(), self.part()
-        other.load_state_dict(copy.deepcopy(part.state_dict()))
-        assert torch.equal(self.call(part)[0], self.call(other)[0]), "expected the same loss with the saved weights"
+        pairs = [(part, other)] if part.adversary is None else [(part, other), (part.adversary, other.adversary)]
+        for one, two in pairs:
+            for name, weight in one.named_parameters():
+                weight.data += 0.2 * normal(name, *weight.shape)
+            two.load_state_dict(copy.deepcopy(one.state_dict()))
+        got, expected = (self.call(each, step=LATE)[0] for each in (other, part))
+        assert torch.equal(got, expected), "expected the same loss with the saved weights"
+
+    def test_its_adversary_is_no_part_of_its_own_weights(self) -> None:
+        part = self.part()
+        if part.adversary is None:
+            raise SkipTest("it has no adversary")
+        apart = {id(value) for value in part.adversary.state_dict(keep_vars=True).values()}
+        shared = [name for name, value in part.state_dict(keep_vars=True).items() if id(value) in apart]
+        assert not shared, f"expected the adversary apart, by super().__init__(adversary), got it inside: {shared}"
+
+    def test_a_first_stages_turn_gives_its_adversary_no_gradient(self) -> None:
+        part = self.part()
+        if part.adversary is None:
+            raise SkipTest("it has no adversary")
+        self.call(part, step=LATE)[0].backward()
+        taught = [name for name, weight in part.adversary.named_parameters() if weight.grad is not None]
+        assert not taught, f"expected the first stage's turn to leave the adversary alone, got gradients for {taught}"
+
+    def test_its_adversary_learns_to_tell_pictures_from_reconstructions(self) -> None:
+        adversary = self.adversary()
+        own = adversary.optimizer
+        assert own.lr > 0, f"expected a positive learning rate of its own, got {own.lr}"
+        optimizer = torch.optim.AdamW(adversary.parameters(), lr=1e-3, betas=own.betas)
+        losses = []
+        for _ in range(20):
+            loss, parts = self.turn(adversary)
+            strange = [name for name, value in parts.items() if value.requires_grad or not value.isfinite()]
+            assert not strange, f"expected finite, detached parts of its turn, got others: {', '.join(strange)}"
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses[-1] < losses[0], f"expected its loss to fall in 20 steps, got {losses[0]} and then {losses[-1]}"

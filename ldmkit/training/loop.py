@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from ldmkit.artifacts.checkpoint import (
 from ldmkit.artifacts.random import RowRandom, generator
 from ldmkit.errors import CheckpointError, Interrupted, NumericError
 from ldmkit.registry.config import TrainConfig
+from ldmkit.specs import OptimizerSpec
 from ldmkit.training.batches import Order, read_ahead
 from ldmkit.training.device import Compute
 from ldmkit.training.ema import EMA
@@ -37,12 +38,14 @@ KEPT_CHECKPOINTS = 2
 class Trainee(Protocol):
     """What the loop trains.
 
-    ``players`` are the modules that are trained, each by optimisers of its own; the first one is averaged by EMA.
+    ``players`` are the modules that are trained, each by optimisers of its own; the first one is averaged by EMA. Those
+    named in ``own_optimizers`` are trained by what that says, the others by what the config says.
     ``losses`` yields (player, scalar loss, parts for the log) for each player in turn, and is resumed after that
-    player's update: an adversary sees the updated generator.
+    player's update: an adversary sees the updated generator. A player may leave out its turn.
     """
 
     players: Mapping[str, nn.Module]
+    own_optimizers: Mapping[str, OptimizerSpec]
     length: int
 
     def read(self, indices: list[int]) -> Any:
@@ -83,18 +86,9 @@ class Loop:
     ) -> None:
         self.trainee, self.config, self.stage, self.seed = trainee, config, stage, seed
         self.compute, self.directory, self.inputs = compute, directory, inputs
-        self.optimizers = {
-            name: make_optimizers(
-                module,
-                kind=config.optimizer,
-                lr=config.lr,
-                muon_lr=config.muon_lr,
-                betas=(config.betas[0], config.betas[1]),
-                weight_decay=config.weight_decay,
-            )
-            for name, module in trainee.players.items()
-        }
+        self.optimizers = {name: self._optimizers_of(name, module) for name, module in trainee.players.items()}
         self._seconds = 0.0
+        self._updates = dict.fromkeys(trainee.players, 0)
         self.base_lrs = [[group["lr"] for group in o.param_groups] for o in self._all_optimizers()]
         self.ema = EMA(next(iter(trainee.players.values())), config.ema_decay)
 
@@ -126,6 +120,19 @@ class Loop:
             if stopping and done < config.steps:
                 raise Interrupted(f"stopped in stage {self.stage} after step {done} of {config.steps}; all is saved")
         return self.ema
+
+    def _optimizers_of(self, player: str, module: nn.Module) -> list[Optimizer]:
+        config, own = self.config, self.trainee.own_optimizers.get(player)
+        if own is not None:
+            config = replace(config, optimizer="adamw", lr=own.lr, betas=own.betas, weight_decay=0.0)
+        return make_optimizers(
+            module,
+            kind=config.optimizer,
+            lr=config.lr,
+            muon_lr=config.muon_lr,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+        )
 
     def _read(self, order: Order, step: int) -> tuple[list[int], Any]:
         indices = order.indices(step)
@@ -165,9 +172,12 @@ class Loop:
             )
         for optimizer in self.optimizers[player]:
             optimizer.step()
+        self._updates[player] += 1
 
     def _summary(self, done: int, metrics: Mapping[str, Tensor]) -> dict[str, float]:
         values = {name: float(value) for name, value in metrics.items()}
+        if len(self._updates) > 1:
+            values |= {f"{player}_steps": float(updates) for player, updates in self._updates.items()}
         return values | {"images": float(done * self.config.batch_size), "seconds": self._seconds}
 
     def _all_optimizers(self) -> list[Optimizer]:
@@ -184,8 +194,8 @@ class Loop:
             write_tensors(directory / f"{name}.safetensors", module.state_dict())
         write_tensors(directory / "ema.safetensors", self.ema.state_dict())
         write_tensors(directory / "optimizers.safetensors", _optimizer_tensors(self._all_optimizers()))
-        state = {"stage": self.stage, "inputs": self.inputs, "step": step, "seconds": self._seconds}
-        write_json(directory / "state.json", state)
+        counts = {"step": step, "updates": self._updates, "seconds": self._seconds}
+        write_json(directory / "state.json", {"stage": self.stage, "inputs": self.inputs, **counts})
 
     def _resume(self) -> int:
         """Load the newest checkpoint of the directory, if any, and return the number of steps done."""
@@ -204,6 +214,7 @@ class Loop:
                 module.load_state_dict(read_tensors(path / f"{name}.safetensors"))
             self.ema.load_state_dict(read_tensors(path / "ema.safetensors"))
             _load_optimizer_tensors(self._all_optimizers(), read_tensors(path / "optimizers.safetensors"))
+            self._updates = {player: int(state["updates"][player]) for player in self.trainee.players}
         except (RuntimeError, KeyError) as error:
             raise CheckpointError(f"'{path}' is not a checkpoint of these networks: {error}") from error
         self._seconds = float(state["seconds"])

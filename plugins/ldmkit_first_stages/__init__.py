@@ -11,4 +11,10 @@ def components() -> list[Component]:
         Component("model", "identity", "ldmkit_first_stages.identity:Identity", "pixel space: the latent is the image"),
         Component("model", "kl", "ldmkit_first_stages.kl:KLAutoencoder", "convolutional KL autoencoder"),
         Component("loss", "l1-kl", "ldmkit_first_stages.l1_kl:L1KL", "absolute or squared error plus KL to N(0, I)"),
+        Component(
+            "loss",
+            "perceptual-adversarial",
+            "ldmkit_first_stages.perceptual_adversarial:PerceptualAdversarial",
+            "error, LPIPS, PatchGAN, and KL or codebook",
+        ),
     ]

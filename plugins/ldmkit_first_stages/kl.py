@@ -86,3 +86,8 @@ class KLAutoencoder(FirstStage):
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (B, z_channels, h, w) => pixels, nominally in [-1, 1], (B, C, f h, f w)."""
         return self.decoder(self.post_quant_conv(latents))
+
+    @property
+    def last_layer(self) -> Tensor:
+        """Weight of the convolution that makes the pixels."""
+        return self.decoder.conv_out.weight

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ldmkit.artifacts.random import RowRandom
 from ldmkit.errors import CheckpointError, Interrupted, NumericError
 from ldmkit.registry.config import TrainConfig
+from ldmkit.specs import OptimizerSpec
 from ldmkit.training.device import Compute
 from ldmkit.training.loop import Listeners, Loop
 
@@ -64,6 +65,7 @@ class Points:
             self.players = {**self.players, "adversary": nn.Linear(2, 1)}
             nn.init.constant_(self.players["adversary"].weight, 0.1)
             nn.init.zeros_(self.players["adversary"].bias)
+        self.own_optimizers: Mapping[str, OptimizerSpec] = {}
         self.poison = poison
         self.seen: list[list[int]] = []
 
@@ -110,8 +112,10 @@ def test_a_step_reports_its_loss_its_parts_and_its_counts(tmp_path: Path) -> Non
     reports: dict[int, dict[str, float]] = {}
     run(tmp_path, on_step=reports.__setitem__)
     assert sorted(reports) == list(range(1, 25))
-    assert reports[24].keys() == {"loss", "noise", "adversary_loss", "lr", "images", "seconds"}
+    counts = {"network_steps", "adversary_steps", "images"}
+    assert reports[24].keys() == {"loss", "noise", "adversary_loss", "lr", "seconds", *counts}
     assert reports[24]["images"] == 24 * 4
+    assert (reports[24]["network_steps"], reports[24]["adversary_steps"]) == (24, 24)
     assert reports[3]["lr"] == pytest.approx(1e-2, rel=0.05)
     assert reports[1]["lr"] == pytest.approx(1e-2 / 3)
 
@@ -225,3 +229,90 @@ def test_a_preview_sees_the_averages_and_leaves_the_weights_alone(tmp_path: Path
     run(tmp_path / "with", trainee, previews={4: preview})
     assert seen == [True] * 4
     assert_equal(trainee, run(tmp_path / "without"))
+
+
+class LatePoints(Points):
+    """The adversary begins at step 8, by an optimiser of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own_optimizers = {"adversary": OptimizerSpec(lr=3e-3, betas=(0.5, 0.9))}
+
+    def losses(self, batch: Tensor, random: RowRandom, step: int) -> Iterator[tuple[str, Tensor, Mapping[str, Tensor]]]:
+        turns = super().losses(batch, random, step)
+        yield next(turns)
+        if step >= 8:
+            yield from turns
+
+
+def test_a_player_that_leaves_out_its_turn_is_not_updated_and_not_counted(tmp_path: Path) -> None:
+    reports: dict[int, dict[str, float]] = {}
+    trainee, first = LatePoints(), LatePoints().players["adversary"].weight.detach().clone()
+
+    def on_step(step: int, metrics: dict[str, float]) -> None:
+        reports[step] = metrics
+        assert torch.equal(trainee.players["adversary"].weight, first) == (step <= 8)
+
+    run(tmp_path, trainee, on_step=on_step)
+    assert [reports[step]["adversary_steps"] for step in (1, 8, 9, 24)] == [0, 0, 1, 16]
+    assert all(report["network_steps"] == step for step, report in reports.items())
+    assert "adversary_loss" not in reports[8]
+
+
+@pytest.mark.parametrize("stop_at", [4, 8, 9, 20])
+def test_going_on_is_exact_before_and_after_a_player_begins(tmp_path: Path, stop_at: int) -> None:
+    whole = run(tmp_path / "whole", LatePoints())
+    done: list[int] = []
+    with pytest.raises(Interrupted):
+        run(
+            tmp_path / "cut",
+            LatePoints(),
+            on_step=lambda step, metrics: done.append(step),
+            stop_asked=lambda: done[-1] == stop_at,
+        )
+    counts: list[float] = []
+    again = run(tmp_path / "cut", LatePoints(), on_step=lambda step, metrics: counts.append(metrics["adversary_steps"]))
+    assert_equal(whole, again)
+    assert counts[-1] == 16
+
+
+def test_a_player_with_an_optimiser_of_its_own_is_trained_by_that_one(tmp_path: Path) -> None:
+    loop = Loop(LatePoints(), CONFIG, stage="toy", seed=3, compute=CPU, directory=tmp_path)
+    (own,) = loop.optimizers["adversary"]
+    assert isinstance(own, torch.optim.AdamW)
+    group = own.param_groups[0]
+    assert (group["lr"], group["betas"], group["weight_decay"]) == (3e-3, (0.5, 0.9), 0.0)
+    assert [type(each).__name__ for each in loop.optimizers["network"]] == ["Muon", "AdamW"]
+
+
+class Normalised(nn.Module):
+    """A network with what must not be averaged: running statistics, and a counter of whole numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.BatchNorm1d(2, affine=False))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, points: Tensor) -> Tensor:
+        self.seen += len(points)
+        return self.net(points)
+
+
+def test_averaging_leaves_running_statistics_and_counters_as_they_are(tmp_path: Path) -> None:
+    trainee = Points(adversary=False)
+    trainee.network = Normalised()  # type: ignore[assignment]
+    trainee.players = {"network": trainee.network}
+    trainee.losses = lambda batch, random, step: iter([("network", trainee.network(batch).pow(3).sum(), {})])  # type: ignore[method-assign]
+    loop = Loop(trainee, CONFIG, stage="toy", seed=3, compute=CPU, directory=tmp_path)
+    ema = loop.run(Listeners())
+    assert list(ema.averages) == ["net.0.weight"]
+    live = {name: value.clone() for name, value in trainee.network.state_dict().items()}
+    with ema.applied():
+        pass
+    ema.store_in(trainee.network)
+    kept = trainee.network.state_dict()
+    assert kept["seen"].item() == live["seen"].item() == 24 * 4
+    assert kept["net.1.num_batches_tracked"].item() == 24
+    for name in ("net.1.running_mean", "net.1.running_var"):
+        assert torch.equal(kept[name], live[name])
+    assert not torch.equal(kept["net.0.weight"], live["net.0.weight"])

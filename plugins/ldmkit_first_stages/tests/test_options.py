@@ -14,7 +14,14 @@ COMPONENTS = {(each.kind, each.name): each for each in ldmkit_first_stages.compo
 
 
 def test_the_options_of_the_main_job_are_there() -> None:
-    assert OPTIONS == ["loss/l1-kl.yaml", "model/identity.yaml", "model/kl-f4.yaml", "model/kl-f8.yaml"]
+    assert OPTIONS == [
+        "loss/kl.yaml",
+        "loss/l1-kl.yaml",
+        "loss/vq.yaml",
+        "model/identity.yaml",
+        "model/kl-f4.yaml",
+        "model/kl-f8.yaml",
+    ]
 
 
 @pytest.mark.parametrize("option", OPTIONS)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ldmkit.protocols import FirstStage, FirstStageLoss
 from ldmkit.specs import LatentSpec
 from ldmkit.values import Posterior, Reconstruction
+from ldmkit_reference.adversaries import Filter
 
 
 class Half(FirstStage):
@@ -34,18 +35,22 @@ class Half(FirstStage):
 
 
 class Squared(FirstStageLoss):
-    """Squared error plus ``kl_weight`` times the KL, both as means."""
+    """Squared error, ``kl_weight`` times the KL and the penalty, as means; and a :class:`Filter` to please."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
         name: str
         kl_weight: float
 
-    def __init__(self, config: Config, *, image_numel: int, latent_numel: int) -> None:
-        super().__init__()
+    def __init__(self, config: Config, *, image_numel: int, latent_numel: int, channels: int) -> None:
+        super().__init__(Filter(channels))
         self.config, self.latent_numel = config, latent_numel
 
-    def forward(self, images: Tensor, reconstruction: Reconstruction, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, images: Tensor, reconstruction: Reconstruction, step: int, last_layer: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         error = (images - reconstruction.images).square().mean()
-        kl = reconstruction.posterior.kl().mean() / self.latent_numel
-        return error + self.config.kl_weight * kl, {"error": error.detach(), "kl": kl.detach()}
+        posterior, penalty = reconstruction.posterior, reconstruction.penalty or 0
+        kl = posterior.kl().mean() / self.latent_numel if posterior.std.any() else images.new_zeros(())
+        total = error + self.config.kl_weight * kl + penalty + 0.1 * self.adversary.against(reconstruction.images)
+        return total, {"error": error.detach(), "kl": kl.detach()}
