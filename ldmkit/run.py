@@ -57,6 +57,13 @@ class Task(ABC):
     def run(self, run: Run) -> None:
         """Do it. ``run`` gives the config, the data, the store, the run's directory and its loggers."""
 
+    def compare(self, runs: Sequence[Path], directory: Path) -> str:
+        """Lay the finished ``runs`` of a sweep, which are directories, side by side in ``directory``.
+
+        Returns what the sweep prints at its end. By default nothing is made and nothing said.
+        """
+        return ""
+
 
 @dataclass
 class Run:

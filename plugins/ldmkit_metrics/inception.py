@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -52,14 +51,10 @@ class InceptionFeatures(FeatureExtractor):
             ) from error
         return First(inner).eval().requires_grad_(False)
 
-    @cached_property
-    def _digest(self) -> str:
-        return weights.sha256(self.file)
-
     def protocol(self) -> dict[str, Any]:
         return {
             "extractor": "inception-v3-compat, 2048",
-            "weights": f"sha256 {self._digest}",
+            "weights": f"sha256 {weights.sha256(self.file)}",
             "resize": "299x299, bilinear of TensorFlow 1",
         }
 

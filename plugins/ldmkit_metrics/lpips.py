@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -92,13 +92,8 @@ class LPIPS(Metric):
 
     def protocol(self) -> Mapping[str, Any]:
         """Network and weights."""
-        backbone = f"random, version {VERSION}" if self.file is None else f"sha256 {self._digest}"
+        backbone = f"random, version {VERSION}" if self.file is None else f"sha256 {weights.sha256(self.file)}"
         return {"reference": "originals", "network": self.config.network, "weights": backbone, "heads": "lpips 0.1"}
-
-    @cached_property
-    def _digest(self) -> str:
-        assert self.file is not None
-        return weights.sha256(self.file)
 
 
 @cache

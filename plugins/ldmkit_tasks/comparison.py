@@ -37,7 +37,7 @@ class Row:
     @property
     def label(self) -> str:
         """What the sheet calls it: the values in which it differs from the others."""
-        return ", ".join(self.chosen.values()) or self.run.name
+        return ", ".join(filter(None, self.chosen.values())) or self.run.name
 
 
 def compare_runs(runs: Sequence[Path], directory: Path) -> str:

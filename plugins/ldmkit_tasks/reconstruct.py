@@ -64,7 +64,8 @@ class Reconstruct(Task):
         write_csv(run.directory / "table.csv", rows)
 
     def _reconstruct(self, run: Run, first_stage: FirstStage, measurement: Measurement) -> list[dict[str, Any]]:
-        rows, shown = [], []
+        rows: list[dict[str, Any]] = []
+        shown: list[tuple[Tensor, Tensor]] = []
         files = self._files(run)
         for split, count in self._counts(run).items():
             for _, batch, reconstructions in reconstruct(run, first_stage, split, count):
