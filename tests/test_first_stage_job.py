@@ -15,7 +15,7 @@ from ldmkit.cli import main
 from ldmkit.errors import CheckpointError, ConfigError, DataError, LdmkitError
 from ldmkit.run import job
 
-SMOKE = ["scale=smoke", "logger=jsonl", "train.first_stage.steps=3"]
+SMOKE = ["scale=smoke", "logger=jsonl", "precision=fp32", "train.first_stage.steps=3"]
 
 
 def run_job(directory: Path, *overrides: str) -> Path:
@@ -95,9 +95,7 @@ def test_the_main_job_takes_the_first_stage_that_is_there(first: Path, place: Pa
 
 
 def test_a_first_stage_alone_does_not_load_as_a_model_and_says_what_it_is_for(first: Path) -> None:
-    with pytest.raises(
-        CheckpointError, match=r"holds a first stage alone; type .* task=reconstruct task\.run="
-    ):
+    with pytest.raises(CheckpointError, match=r"holds a first stage alone; type .* task=reconstruct task\.run="):
         ldmkit.load(first)
 
 
