@@ -110,7 +110,7 @@ def trainee(
 ) -> Trainee:
     if stage == "first-stage":
         model.first_stage.to(compute.device)
-        return FirstStageTrainee(model.first_stage, build_loss(config, model), data)
+        return FirstStageTrainee(model.first_stage, build_loss(config, model.first_stage, data.spec), data)
     with tempfile.TemporaryDirectory() as directory:
         for name, part in model.conditioners.items():
             (Path(directory) / name).mkdir()

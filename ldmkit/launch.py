@@ -10,9 +10,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shlex
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,7 +28,8 @@ from ldmkit.exits import report
 from ldmkit.registry.composing import CONFIG_NAME, VERSION_BASE, Composer, check, register
 from ldmkit.registry.discovery import kernel_conf
 
-_FAILED = "failed-*.json"
+_FAILED, _DONE = "failed-*.json", "done-*.json"
+"""What each job of a sweep leaves behind, with its number."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -45,7 +47,13 @@ def main(argv: Sequence[str]) -> int:
     jobs = _check_jobs(composer, asked.overrides)
     with _sweep_directory(asked.overrides) as (directory, more):
         code = _hydra(flags, [*asked.overrides, *more])
-        return _summary(directory, jobs) or code
+        runs = [Path(record["directory"]) for record in _collect(directory, _DONE)]
+        failed = _tell_failures(directory, jobs)
+        if code == 0 and len(runs) > 1:
+            from ldmkit.run import conclude_sweep
+
+            print(conclude_sweep(runs, shlex.join(["ldmkit", "run", *argv])), end="")
+        return failed or code
 
 
 def job(config: DictConfig) -> Any:
@@ -57,14 +65,22 @@ def job(config: DictConfig) -> Any:
     try:
         plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
         check(plain)
-        return run.job(plain, overrides)
+        directory = run.job(plain, overrides)
+        if chosen.mode is RunMode.MULTIRUN:
+            _leave(_DONE, {"directory": str(directory)})
+        return None
     except (Exception, KeyboardInterrupt) as error:
         code = 130 if isinstance(error, KeyboardInterrupt) else report(error)
         if chosen.mode is not RunMode.MULTIRUN or isinstance(error, Interrupted | KeyboardInterrupt):
             sys.exit(code)  # passes through Hydra, which would print a traceback of its own for an error
-        record = {"code": code, "overrides": overrides}
-        Path(chosen.sweep.dir, _FAILED.replace("*", str(chosen.job.num))).write_text(json.dumps(record))
+        _leave(_FAILED, {"code": code, "overrides": overrides})
         return None
+
+
+def _leave(kind: str, record: Mapping[str, Any]) -> None:
+    """Leave ``record`` about this job where the end of the sweep finds it."""
+    chosen = HydraConfig.get()
+    Path(chosen.sweep.dir, kind.replace("*", f"{chosen.job.num:06d}")).write_text(json.dumps(record))
 
 
 def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -119,12 +135,18 @@ def _sweep_directory(overrides: Sequence[str]) -> Iterator[tuple[Path, list[str]
         yield Path(directory), [f"hydra.sweep.dir='{directory}'"]
 
 
-def _summary(directory: Path, jobs: int) -> int:
-    """Say which jobs of a sweep failed; return the exit code, 0 when none did."""
-    failed = []
-    for path in sorted(directory.glob(_FAILED)):
-        failed.append(json.loads(path.read_text()))
+def _collect(directory: Path, kind: str) -> list[dict[str, Any]]:
+    """What the jobs of a sweep left behind, in their order; it is gone afterwards."""
+    records = []
+    for path in sorted(directory.glob(kind)):
+        records.append(json.loads(path.read_text()))
         path.unlink()
+    return records
+
+
+def _tell_failures(directory: Path, jobs: int) -> int:
+    """Say which jobs of a sweep failed; return the exit code, 0 when none did."""
+    failed = _collect(directory, _FAILED)
     if not failed:
         return 0
     lines = "; ".join(f"{' '.join(each['overrides'])} (exit {each['code']})" for each in failed)

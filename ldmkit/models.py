@@ -16,7 +16,7 @@ from ldmkit.diffusion.conditioners import Conditioners
 from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.diffusion.statistics import LatentStatistics
 from ldmkit.errors import CheckpointError, ConfigError
-from ldmkit.protocols import Conditioner, DataSource, FirstStageLoss
+from ldmkit.protocols import Conditioner, DataSource, FirstStage, FirstStageLoss
 from ldmkit.registry.composing import check
 from ldmkit.registry.discovery import registry
 from ldmkit.registry.schema import typed
@@ -25,7 +25,8 @@ from ldmkit.specs import DataSpec, FieldSpec
 CONFIG, SPEC, STATISTICS = "config.json", "data.json", "statistics.json"
 """Files of a checkpoint beside the weights."""
 
-WEIGHTS = ("first_stage", "conditioners", "denoiser", "objective")
+FIRST_STAGE = "first_stage"
+WEIGHTS = (FIRST_STAGE, "conditioners", "denoiser", "objective")
 """Modules of the model whose weights a checkpoint holds, each in its own safetensors file."""
 
 
@@ -49,9 +50,7 @@ def build(config: Mapping[str, Any], data: DataSpec | None = None) -> LatentDiff
     """
     data = data or build_data(config).spec
     seed = config["seed"]
-    with seeded(seed, "first_stage"):
-        first_stage = build_part("model", config["model"], channels=data.channels)
-    _check_size(data, first_stage.spec.factor, config["model"]["name"])
+    first_stage = build_first_stage(config, data)
     conditioners = {}
     for name, node in config["cond"].items():
         with seeded(seed, "cond", name):
@@ -73,16 +72,23 @@ def build(config: Mapping[str, Any], data: DataSpec | None = None) -> LatentDiff
     )
 
 
-def build_loss(config: Mapping[str, Any], model: LatentDiffusion) -> FirstStageLoss:
-    """Build the loss that trains the first stage of ``model``."""
-    h, w = model.latent_size()
+def build_first_stage(config: Mapping[str, Any], data: DataSpec) -> FirstStage:
+    """Build the untrained first stage of a composed ``config``, for images as in ``data``."""
+    with seeded(config["seed"], FIRST_STAGE):
+        first_stage: FirstStage = build_part("model", config["model"], channels=data.channels)
+    check_size(data.size, first_stage, config["model"]["name"])
+    return first_stage
+
+
+def build_loss(config: Mapping[str, Any], first_stage: FirstStage, data: DataSpec) -> FirstStageLoss:
+    """Build the loss that trains ``first_stage`` on images as in ``data``."""
     with seeded(config["seed"], "loss"):
         loss: FirstStageLoss = build_part(
             "loss",
             config["loss"],
-            image_numel=model.data.channels * model.data.size**2,
-            latent_numel=model.first_stage.spec.channels * h * w,
-            channels=model.data.channels,
+            image_numel=data.channels * data.size**2,
+            latent_numel=first_stage.spec.channels * (data.size // first_stage.spec.factor) ** 2,
+            channels=data.channels,
         )
     return loss
 
@@ -94,18 +100,45 @@ def load(run: str | Path, device: str | torch.device = "cpu") -> LatentDiffusion
     """
     path = find_checkpoint(run)
     verify(path)
-    config = read_json(path / CONFIG)
-    check(config)
-    model = build(config, spec_from_json(read_json(path / SPEC)))
+    if not (path / "denoiser.safetensors").is_file():
+        raise CheckpointError(f"'{path}' holds a first stage alone; type ldmkit run task=reconstruct task.run={run}")
+    config, data = _read_config(path)
+    model = build(config, data)
     for name in WEIGHTS:
-        try:
-            getattr(model, name).load_state_dict(read_tensors(path / f"{name}.safetensors"))
-        except RuntimeError as error:
-            raise CheckpointError(f"'{path / name}.safetensors' does not fit the installed parts: {error}") from error
+        _read_weights(getattr(model, name), path / f"{name}.safetensors")
     restore_conditioners(model.conditioners, path / "conditioners")
     if (path / STATISTICS).is_file():
         model.statistics = LatentStatistics.from_json(read_json(path / STATISTICS))
     return model.to(device).eval()
+
+
+def load_first_stage(
+    run: str | Path, device: str | torch.device = "cpu"
+) -> tuple[FirstStage, dict[str, Any], DataSpec]:
+    """Load the first stage alone of what :func:`load` takes, or of a run of task=first-stage; frozen, in eval mode.
+
+    Returns it with the config and the data that it was trained with. Raises CheckpointError as :func:`load` does.
+    """
+    path = find_checkpoint(run)
+    verify(path)
+    config, data = _read_config(path)
+    first_stage = build_first_stage(config, data)
+    _read_weights(first_stage, path / f"{FIRST_STAGE}.safetensors")
+    return first_stage.to(device).eval().requires_grad_(False), config, data
+
+
+def _read_config(path: Path) -> tuple[dict[str, Any], DataSpec]:
+    """The checked config of a checkpoint, and the data that it was trained with."""
+    config: dict[str, Any] = read_json(path / CONFIG)
+    check(config)
+    return config, spec_from_json(read_json(path / SPEC))
+
+
+def _read_weights(part: nn.Module, path: Path) -> None:
+    try:
+        part.load_state_dict(read_tensors(path))
+    except RuntimeError as error:
+        raise CheckpointError(f"'{path}' does not fit the installed parts: {error}") from error
 
 
 def find_checkpoint(run: str | Path) -> Path:
@@ -161,12 +194,14 @@ def _check_needs(name: str, conditioner: Conditioner, data: DataSpec) -> None:
             raise ConfigError(f"cond '{name}' needs the field '{field}' ({kind}), but the data offers: {offered}")
 
 
-def _check_size(data: DataSpec, factor: int, name: str) -> None:
-    if data.size % factor:
-        lower = data.size // factor * factor
-        sizes = [str(size) for size in (lower, lower + factor) if size]
+def check_size(size: int, first_stage: FirstStage, name: str) -> None:
+    """Raise ConfigError where images of ``size`` pixels do not divide by the factor of ``first_stage``."""
+    factor = first_stage.spec.factor
+    if size % factor:
+        lower = size // factor * factor
+        sizes = [str(near) for near in (lower, lower + factor) if near]
         raise ConfigError(
-            f"images of {data.size} pixels do not divide by the factor {factor} of model '{name}'; "
+            f"images of {size} pixels do not divide by the factor {factor} of model '{name}'; "
             f"nearest that do: data.size={' or data.size='.join(sizes)}"
         )
 

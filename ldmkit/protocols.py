@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from ldmkit.artifacts.random import RowRandom
@@ -229,6 +230,10 @@ class DataSource(ABC):
         """Fields of examples ``indices`` of ``split``, without decoding images where that can be helped."""
         return self.read(split, indices).fields
 
+    def names(self, split: str, indices: Sequence[int]) -> list[str]:
+        """What to call examples ``indices`` of ``split``, such as the path of a file; each has a name of its own."""
+        return [f"{split}-{index:05d}" for index in indices]
+
     def prompts(self, count: int) -> Fields:
         """Fields of ``count`` held-out examples to sample with; by default the first of the validation split."""
         length = self.length("validation")
@@ -259,3 +264,13 @@ class Metric(ABC):
     @abstractmethod
     def compute(self) -> dict[str, float]:
         """Return the measurement over all that was taken in; counts among it."""
+
+    def protocol(self) -> Mapping[str, Any]:
+        """What the numbers depend on beside the pictures, such as a reference set or a network; as JSON has it.
+
+        Asked for after :meth:`compute`, and kept beside the numbers, so that nobody compares what cannot be compared.
+        """
+        return {}
+
+    def to(self, device: torch.device) -> None:  # noqa: B027 - most have nothing to move
+        """Compute on ``device`` from now on. Pictures still come on the CPU."""

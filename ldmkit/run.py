@@ -35,8 +35,8 @@ from ldmkit.registry.hooks import RunSpec
 
 logger = logging.getLogger("ldmkit")
 
-CONFIG, RECORD = "config.json", "run.json"
-"""The resolved config of a run, and what it was started with, in its directory."""
+CONFIG, RECORD, SWEEP = "config.json", "run.json", "sweep.json"
+"""The resolved config of a run, and what it was started with, in its directory; what a sweep was, in its own."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,13 @@ class Task(ABC):
     @abstractmethod
     def run(self, run: Run) -> None:
         """Do it. ``run`` gives the config, the data, the store, the run's directory and its loggers."""
+
+    def compare(self, runs: Sequence[Path], directory: Path) -> str:
+        """Lay the finished ``runs`` of a sweep, which are directories, side by side in ``directory``.
+
+        Returns what the sweep prints at its end. By default nothing is made and nothing said.
+        """
+        return ""
 
 
 @dataclass
@@ -201,8 +208,8 @@ class Loggers:
                 logger.exception("logger '%s' failed in on_end", implementation.plugin_name)
 
 
-def job(config: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Carry out one run: what `ldmkit run` does after the config is composed and checked."""
+def job(config: dict[str, Any], overrides: Sequence[str]) -> Path:
+    """Carry out one run: what `ldmkit run` does after the config is composed and checked. Return its directory."""
     resumed = _resumed(config, overrides) if config["resume"] is not None else None
     if resumed:
         config, overrides = read_json(resumed / CONFIG), read_json(resumed / RECORD)["overrides"]
@@ -218,6 +225,18 @@ def job(config: dict[str, Any], overrides: Sequence[str]) -> None:
         _run(config, overrides, settings, directory, compute)
     finally:
         lock.release()
+    return directory
+
+
+def conclude_sweep(runs: Sequence[Path], command: str) -> str:
+    """Lay the finished ``runs`` of a sweep side by side in a directory of ``sweeps/``; return what is to be printed.
+
+    How that looks is up to the task of the first run. ``sweep.json`` names the runs in any case.
+    """
+    task: Task = build_part("task", read_json(runs[0] / CONFIG)["task"])
+    directory = _new_directory(runs[0].parents[1] / "sweeps")
+    write_json(directory / SWEEP, {"command": command, "runs": [str(run) for run in runs]})
+    return task.compare(runs, directory)
 
 
 def _run(
@@ -273,21 +292,27 @@ def _resumed(config: Mapping[str, Any], overrides: Sequence[str]) -> Path:
 
 
 def _create(runs: Path, config: Mapping[str, Any]) -> Path:
-    """A directory that is new by construction, also for many starts in one second, with the run's ``config``."""
+    """A new directory of ``runs`` with the run's ``config``."""
     try:
-        runs.mkdir(parents=True, exist_ok=True)
-        while True:
-            directory = runs / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-            try:
-                directory.mkdir()
-            except FileExistsError:
-                continue
-            write_json(directory / CONFIG, config)
-            return directory
+        directory = _new_directory(runs)
+        write_json(directory / CONFIG, config)
+        return directory
     except OSError as error:
         raise ConfigError(
             f"cannot write to '{runs}': {error.strerror}; name a directory that can be written: outputs=DIRECTORY"
         ) from error
+
+
+def _new_directory(parent: Path) -> Path:
+    """A directory in ``parent`` that is new by construction, also for many starts in one second."""
+    parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        directory = parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        try:
+            directory.mkdir()
+            return directory
+        except FileExistsError:
+            continue
 
 
 def versions(run: Run) -> dict[str, str]:

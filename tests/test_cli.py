@@ -27,12 +27,19 @@ class Jobs:
         self.configs: list[dict[str, Any]] = []
         self.overrides: list[list[str]] = []
         self.errors: dict[int, BaseException] = {}
+        self.concluded: list[tuple[list[str], str]] = []
 
-    def __call__(self, config: dict[str, Any], overrides: list[str]) -> None:
+    def __call__(self, config: dict[str, Any], overrides: list[str]) -> Path:
         self.configs.append(config)
         self.overrides.append(overrides)
         if error := self.errors.get(len(self.configs)):
             raise error
+        return Path("runs", str(len(self.configs)))
+
+    def conclude(self, runs: Sequence[Path], command: str) -> str:
+        """Stands in for ``ldmkit.run.conclude_sweep``."""
+        self.concluded.append(([run.name for run in runs], command))
+        return "the table\n"
 
 
 @pytest.fixture
@@ -42,6 +49,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Jobs]:
 
     found = Jobs()
     monkeypatch.setattr("ldmkit.run.job", found)
+    monkeypatch.setattr("ldmkit.run.conclude_sweep", found.conclude)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LDMKIT_DEBUG", raising=False)
     known = Plugins.instance().plugin_type_to_subclass_list[SearchPathPlugin]
@@ -369,6 +377,26 @@ def test_an_interrupted_job_ends_the_sweep(jobs: Jobs) -> None:
     jobs.errors = {2: Interrupted("saved")}
     assert main(["run", "-m", "seed=1,2,3,4"]) == 130
     assert len(jobs.configs) == 2
+
+
+def test_a_sweep_ends_with_the_finished_runs_laid_side_by_side(jobs: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs.errors = {2: DataError("no images")}
+    assert main(["run", "-m", f"seed={','.join(map(str, range(12)))}", "model=kl-f8"]) == 3
+    assert jobs.concluded == [
+        (
+            [str(number) for number in range(1, 13) if number != 2],
+            "ldmkit run -m seed=0,1,2,3,4,5,6,7,8,9,10,11 model=kl-f8",
+        )
+    ]
+    assert capsys.readouterr().out == "the table\n"
+
+
+def test_nothing_is_laid_beside_a_single_run_or_when_a_sweep_was_stopped(jobs: Jobs) -> None:
+    assert main(["run", "seed=1"]) == 0
+    assert main(["run", "-m", "seed=1"]) == 0
+    jobs.errors = {5: Interrupted("saved")}
+    assert main(["run", "-m", "seed=1,2,3,4"]) == 130
+    assert jobs.concluded == []
 
 
 def test_a_sweep_directory_that_was_asked_for_is_kept(jobs: Jobs, tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.models import CONFIG, SPEC, STATISTICS, spec_as_json
 from ldmkit.run import Run
 
+MODEL = "model"
+"""The checkpoint's directory in that of the run."""
+
 
 def assemble(
     run: Run, model: LatentDiffusion, *, fitted: Artifact, first_stage: Artifact, cached: Artifact, denoiser: Artifact
@@ -22,18 +25,36 @@ def assemble(
     """
 
     def write(directory: Path) -> None:
-        for artifact in (first_stage, denoiser):
-            for weights in artifact.path.glob("*.safetensors"):
-                _link(weights, directory / weights.name)
+        _link_weights(first_stage, directory)
+        _link_weights(denoiser, directory)
         _link(cached.path / STATISTICS, directory / STATISTICS)
         for name, _ in model.conditioners.items():
             for file in sorted((fitted.path / name).rglob("*")):
                 if file.is_file():
                     _link(file, directory / "conditioners" / file.relative_to(fitted.path))
-        write_json(directory / CONFIG, run.config)
-        write_json(directory / SPEC, spec_as_json(model.data))
+        _describe(run, directory)
 
-    return commit(run.directory / "model", write)
+    return commit(run.directory / MODEL, write)
+
+
+def assemble_first_stage(run: Run, first_stage: Artifact) -> str:
+    """Put a first stage alone in the run's ``model/`` and return its digest; it can encode and decode, not sample."""
+
+    def write(directory: Path) -> None:
+        _link_weights(first_stage, directory)
+        _describe(run, directory)
+
+    return commit(run.directory / MODEL, write)
+
+
+def _describe(run: Run, directory: Path) -> None:
+    write_json(directory / CONFIG, run.config)
+    write_json(directory / SPEC, spec_as_json(run.data.spec))
+
+
+def _link_weights(artifact: Artifact, directory: Path) -> None:
+    for weights in artifact.path.glob("*.safetensors"):
+        _link(weights, directory / weights.name)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from ldmkit.artifacts.checkpoint import read_tensors, write_tensors
 from ldmkit.artifacts.random import RowRandom
 from ldmkit.artifacts.store import Artifact
-from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.models import build_loss
 from ldmkit.protocols import DataSource, FirstStage, FirstStageLoss
 from ldmkit.run import Run
@@ -57,22 +56,22 @@ class FirstStageTrainee:
             yield "discriminator", *turn
 
 
-def train_first_stage(run: Run, model: LatentDiffusion) -> Artifact:
-    """Train the first stage of ``model``, or take its weights from the store; afterwards it is in eval mode, frozen."""
+def train_first_stage(run: Run, first_stage: FirstStage) -> Artifact:
+    """Train ``first_stage``, or take its weights from the store; afterwards it is in eval mode, frozen."""
     config = run.settings.train.first_stage
-    trainable = any(True for _ in model.first_stage.parameters())
+    trainable = any(True for _ in first_stage.parameters())
     inputs = {"model": run.identity("model"), "data": run.data.digest(), "seed": run.seed}
     if trainable:
         inputs |= {"loss": run.identity("loss"), "train": determining(config), "bf16": run.compute.bf16}
 
     def make(directory: Path) -> None:
         if trainable:
-            loss = build_loss(run.config, model)
+            loss = build_loss(run.config, first_stage, run.data.spec)
             run.loggers.on_metrics(section="loss", metrics=loss.constants())
-            train(run, FirstStageTrainee(model.first_stage, loss, run.data), config, stage=STAGE, inputs=inputs)
-        write_tensors(directory / WEIGHTS, model.first_stage.state_dict())
+            train(run, FirstStageTrainee(first_stage, loss, run.data), config, stage=STAGE, inputs=inputs)
+        write_tensors(directory / WEIGHTS, first_stage.state_dict())
 
     artifact = run.stage(STAGE, inputs, make, steps=config.steps if trainable else 0)
-    model.first_stage.load_state_dict(read_tensors(artifact.path / WEIGHTS))
-    model.first_stage.to(run.compute.device).eval().requires_grad_(False)
+    first_stage.load_state_dict(read_tensors(artifact.path / WEIGHTS))
+    first_stage.to(run.compute.device).eval().requires_grad_(False)
     return artifact

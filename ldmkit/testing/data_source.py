@@ -100,6 +100,13 @@ class DataSourceSuite(Suite):
             for row in rows:
                 assert contents(alone, row) == contents(batch, row), f"expected the fields of {split} {row}, got others"
 
+    def test_each_example_has_a_name_of_its_own(self) -> None:
+        part = self.part()
+        counts = {split: min(part.length(split), MOST) for split in SPLITS}
+        names = [name for split, count in counts.items() for name in part.names(split, range(count))]
+        expected = sum(counts.values())
+        assert len(set(names)) == expected, f"expected {expected} names, each another, got {len(set(names))}"
+
     def test_prompts_are_as_many_as_asked(self) -> None:
         part = self.part()
         for count in (1, 3, part.length("validation") + 2):

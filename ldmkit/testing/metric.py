@@ -81,6 +81,17 @@ class MetricSuite(Suite):
         strange = {name: value for name, value in worse.items() if not math.isfinite(value)}
         assert not strange, f"expected finite numbers for noise, got {strange}"
 
+    def test_its_protocol_is_plain_data_that_json_can_hold(self) -> None:
+        part = self.part()
+        part.update(*self.pictures(error=0.0))
+        part.compute()
+        got = part.protocol()
+        try:
+            again = json.loads(json.dumps(dict(got), allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise AssertionError(f"expected a protocol that JSON can hold, got {got!r}: {error}") from error
+        assert again == dict(got), f"expected a protocol that JSON gives back as it was, got {again} of {got!r}"
+
     def test_nothing_measured_is_no_error(self) -> None:
         for name, value in self.part().compute().items():
             assert math.isfinite(value), f"expected a finite {name} or none before any picture, got {value}"

@@ -123,6 +123,10 @@ class Folder(DataSource):
         """Fields of examples of ``split``; no image is decoded, and maps are only when they are asked for."""
         return LateFields(self._columns, self._rows(split, indices), self._pixels)
 
+    def names(self, split: str, indices: Sequence[int]) -> list[str]:
+        """Paths of the files below the directory, with slashes."""
+        return [self._pixels.seen[row].path for row in self._rows(split, indices)]
+
     def prompts(self, count: int) -> Fields:
         """Fields of the first ``count`` images that are held out, over again where there are fewer."""
         length = self.length("validation")

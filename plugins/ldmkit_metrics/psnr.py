@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from ldmkit.protocols import DataSource, Metric
 from ldmkit.values import Fields
+from ldmkit_metrics.extras import importing
 
 
 class PSNR(Metric):
@@ -34,7 +36,8 @@ class PSNR(Metric):
 
     def update(self, images: Tensor, references: Tensor | None, fields: Fields) -> None:
         """Compare uint8 ``images`` with ``references``, both (B, C, H, W)."""
-        from torchmetrics.functional.image import peak_signal_noise_ratio
+        with importing():
+            from torchmetrics.functional.image import peak_signal_noise_ratio
 
         assert references is not None
         per_picture = peak_signal_noise_ratio(
@@ -46,3 +49,7 @@ class PSNR(Metric):
     def compute(self) -> dict[str, float]:
         """Return ``psnr`` in dB and ``psnr_count``, the number of pictures; nothing when there was none."""
         return {"psnr": self.total / self.count, "psnr_count": self.count} if self.count else {}
+
+    def protocol(self) -> Mapping[str, Any]:
+        """Range and mean."""
+        return {"reference": "originals", "range": 255, "mean": "over pictures", "ceiling": self.CEILING}

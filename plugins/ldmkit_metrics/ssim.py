@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from ldmkit.errors import ConfigError
 from ldmkit.protocols import DataSource, Metric
 from ldmkit.values import Fields
+from ldmkit_metrics.extras import importing
 
 
 class SSIM(Metric):
@@ -40,7 +42,8 @@ class SSIM(Metric):
 
     def update(self, images: Tensor, references: Tensor | None, fields: Fields) -> None:
         """Compare uint8 ``images`` with ``references``, both (B, C, H, W)."""
-        from torchmetrics.functional.image import structural_similarity_index_measure
+        with importing():
+            from torchmetrics.functional.image import structural_similarity_index_measure
 
         assert references is not None
         per_picture = structural_similarity_index_measure(
@@ -59,3 +62,12 @@ class SSIM(Metric):
     def compute(self) -> dict[str, float]:
         """Return ``ssim`` and ``ssim_count``, the number of pictures; nothing when there was none."""
         return {"ssim": self.total / self.count, "ssim_count": self.count} if self.count else {}
+
+    def protocol(self) -> Mapping[str, Any]:
+        """Window, range and mean."""
+        return {
+            "reference": "originals",
+            "window": f"Gaussian {self.WINDOW} x {self.WINDOW}, sigma {self.SIGMA}",
+            "range": 255,
+            "mean": "over channels, places and pictures",
+        }

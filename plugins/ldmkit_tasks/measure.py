@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
@@ -9,69 +10,108 @@ from torch import Tensor
 
 from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.models import build_part
-from ldmkit.pictures import save_png
-from ldmkit.protocols import Metric
+from ldmkit.pictures import save_grid, save_png
+from ldmkit.protocols import FirstStage, Metric
+from ldmkit.registry.discovery import registry
 from ldmkit.run import Run
-from ldmkit.values import Fields, to_pixels, to_uint8
-from ldmkit_tasks.pictures import sample
+from ldmkit.values import Batch, Fields, to_pixels, to_uint8
+from ldmkit_tasks.pictures import drawing, sample
 
 SHOWN = 8
 """Reconstructions that are saved beside their originals."""
+RECONSTRUCTIONS, SAMPLES = "reconstructions", "samples"
+"""What metrics are fed with."""
+
+
+def build_metrics(run: Run, on: Collection[str]) -> dict[str, Metric]:
+    """Build those metrics of the config that are fed ``on`` something, on the run's device."""
+    metrics = {}
+    for name, node in run.config["metric"].items():
+        if registry().part("metric", node["name"]).on in on:
+            metrics[name] = build_part("metric", node, f"metric.{name}", data=run.data)
+            metrics[name].to(run.compute.device)
+    return metrics
 
 
 class Measurement:
-    """The metrics of a run and what they found."""
+    """The metrics of a run, what they found, by section, and what that depends on, by metric."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, on: Collection[str] = (RECONSTRUCTIONS, SAMPLES)) -> None:
         self.run = run
-        self.metrics: list[Metric] = [
-            build_part("metric", node, f"metric.{name}", data=run.data) for name, node in run.config["metric"].items()
-        ]
+        self.metrics = build_metrics(run, on)
         self.sections: dict[str, dict[str, float]] = {}
+        self.protocols: dict[str, dict[str, Any]] = {}
 
     def feed(self, on: str, images: Tensor, references: Tensor | None, fields: Fields) -> None:
         """Give uint8 pictures to every metric that is fed ``on`` them."""
-        for metric in self.metrics:
+        for metric in self.metrics.values():
             if metric.on == on:
                 metric.update(images, references, fields)
 
-    def conclude(self, on: str) -> None:
-        """Compute the metrics that are fed ``on`` something and tell the loggers."""
-        for metric in self.metrics:
+    def conclude(self, on: str, conditions: dict[str, Any]) -> None:
+        """Compute the metrics that are fed ``on`` something, note their ``conditions``, and tell the loggers."""
+        common = {"data": self.run.data.digest(), "size": self.run.data.spec.size, "seed": self.run.seed, **conditions}
+        sections = []
+        for name, metric in self.metrics.items():
             if metric.on == on and (found := metric.compute()):
                 self.sections.setdefault(metric.section, {}).update(found)
-        for section in {metric.section for metric in self.metrics if metric.on == on} & set(self.sections):
+                self.protocols[name] = {"on": on, **common, **metric.protocol()}
+                sections.append(metric.section)
+        for section in dict.fromkeys(sections):
             self.run.loggers.on_metrics(section=section, metrics=self.sections[section])
 
     def results(self) -> dict[str, Any]:
-        """What ``metrics.json`` holds: the measurements, and the seconds that each stage took in this run."""
+        """What ``metrics.json`` holds: measurements, their protocols, and the seconds of each stage in this run."""
         seconds = {stage.name: stage.seconds for stage in self.run.stages}
         reused = [stage.name for stage in self.run.stages if stage.reused]
-        return {**self.sections, "seconds": {**seconds, "total": round(sum(seconds.values()), 2)}, "reused": reused}
+        return {
+            **self.sections,
+            "protocol": self.protocols,
+            "seconds": {**seconds, "total": round(sum(seconds.values()), 2)},
+            "reused": reused,
+        }
 
 
 @torch.no_grad()
-def measure_reconstructions(run: Run, model: LatentDiffusion, measurement: Measurement) -> None:
+def reconstruct(run: Run, first_stage: FirstStage, split: str, count: int) -> Iterator[tuple[range, Batch, Tensor]]:
+    """Encode and decode the first ``count`` images of ``split``: yield indices, the batch, and uint8 (B, C, H, W)."""
+    for start in range(0, count, run.settings.samples.batch_size):
+        run.stop_if_asked(RECONSTRUCTIONS)
+        indices = range(start, min(start + run.settings.samples.batch_size, count))
+        batch = run.data.read(split, indices)
+        with run.compute.autocast():
+            latents = first_stage.encode(to_pixels(batch.images.to(run.compute.device))).mode()
+            reconstructions = to_uint8(first_stage.decode(latents).cpu())
+        yield indices, batch, reconstructions
+
+
+def measure_reconstructions(run: Run, first_stage: FirstStage, measurement: Measurement) -> None:
     """Encode and decode held-out images, measure them, and save some beside their originals."""
     count = min(run.settings.samples.count, run.data.length("validation"))
-    for start in range(0, count, run.settings.samples.batch_size):
-        run.stop_if_asked("reconstructions")
-        indices = range(start, min(start + run.settings.samples.batch_size, count))
-        batch = run.data.read("validation", indices)
-        with run.compute.autocast():
-            latents = model.first_stage.encode(to_pixels(batch.images.to(run.compute.device))).mode()
-            reconstructions = to_uint8(model.first_stage.decode(latents).cpu())
-        measurement.feed("reconstructions", reconstructions, batch.images, batch.fields)
+    directory = run.directory / RECONSTRUCTIONS
+    shown: list[tuple[Tensor, Tensor]] = []
+    for indices, batch, reconstructions in reconstruct(run, first_stage, "validation", count):
+        measurement.feed(RECONSTRUCTIONS, reconstructions, batch.images, batch.fields)
         for index, original, reconstruction in zip(indices, batch.images, reconstructions, strict=True):
             if index < SHOWN:
-                save_png(original, run.directory / "reconstructions" / f"{index:05d}-original.png")
-                save_png(reconstruction, run.directory / "reconstructions" / f"{index:05d}-reconstruction.png")
-    measurement.conclude("reconstructions")
+                save_png(original, directory / f"{index:05d}-original.png")
+                save_png(reconstruction, directory / f"{index:05d}-reconstruction.png")
+                shown.append((original, reconstruction))
+    measurement.conclude(RECONSTRUCTIONS, {"split": "validation", "count": count})
+    show_reconstructions(run, shown)
+
+
+def show_reconstructions(run: Run, pairs: list[tuple[Tensor, Tensor]]) -> None:
+    """Lay ``pairs`` of uint8 (C, H, W) out as one picture, the originals above, and tell the loggers."""
+    originals, reconstructions = (torch.stack(column) for column in zip(*pairs, strict=True))
+    images = torch.cat([originals, reconstructions])
+    path = save_grid(images, run.directory / "reconstructions.png", columns=len(pairs))
+    run.loggers.on_sample(stage=RECONSTRUCTIONS, step=0, images=images, captions=[], path=path)
 
 
 def measure_samples(run: Run, model: LatentDiffusion, measurement: Measurement) -> tuple[Fields, Tensor]:
     """Sample held-out prompts and measure whether the pictures obey what the model was told."""
     fields, images = sample(run, model, run.settings.samples.count)
-    measurement.feed("samples", images, None, fields)
-    measurement.conclude("samples")
+    measurement.feed(SAMPLES, images, None, fields)
+    measurement.conclude(SAMPLES, {"count": len(images), **drawing(run, model)})
     return fields, images

@@ -46,6 +46,15 @@ def sample(run: Run, model: LatentDiffusion, count: int) -> tuple[Fields, Tensor
     return fields, to_uint8(pixels.cpu())
 
 
+def drawing(run: Run, model: LatentDiffusion) -> dict[str, Any]:
+    """How samples are drawn, beside their prompts and seeds."""
+    return {
+        "sampler": run.config["sampler"]["name"],
+        "steps": model.sampler.steps,
+        "guidance": run.config["guidance"].get("scale", run.config["guidance"]["name"]),
+    }
+
+
 def draw_grid(run: Run, model: LatentDiffusion, stage: str, step: int) -> None:
     """Sample a small grid and save it as ``samples/preview-<step>.png``."""
     fields, images = sample(run, model, run.settings.samples.grid)
@@ -64,9 +73,7 @@ def save_samples(run: Run, model: LatentDiffusion, fields: Fields, images: Tenso
         record = {
             "prompt": prompt,
             "seed": run.seed + index,
-            "sampler": run.config["sampler"]["name"],
-            "steps": model.sampler.steps,
-            "guidance": run.config["guidance"].get("scale", run.config["guidance"]["name"]),
+            **drawing(run, model),
             "checkpoint": digest,
             "command": run.command,
             "version": __version__,

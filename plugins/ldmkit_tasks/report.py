@@ -1,40 +1,26 @@
-"""The report: one HTML file that shows what a run did, with all pictures and plots inside.
-
-It needs no network, no script and no other file, and what is not its own (prompts, names, configs) stays inert: Jinja
-escapes it, and the page's content security policy forbids scripts and everything from elsewhere.
-"""
+"""The report: one HTML file that shows what a run did, with all pictures and plots inside."""
 
 from __future__ import annotations
 
-import base64
 import json
-import os
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.resources import files
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, StrictUndefined, Template
-from markupsafe import Markup
-from PIL import Image
-
+from ldmkit_tasks import page
+from ldmkit_tasks.page import picture
 from ldmkit_tasks.report_curves import read_curves, stage_curves
-from ldmkit_tasks.report_numbers import clock, headline, is_share, percent, plain, share
+from ldmkit_tasks.report_numbers import headline, is_share, percent, plain, share
 
 if TYPE_CHECKING:
     from ldmkit.run import StageRecord
     from ldmkit_tasks.pictures import Sample
 
 PARTS = ("scale", "data", "model", "cond", "denoiser", "objective", "guidance", "sampler")
-"""Groups whose choices stand in the report's head."""
-SHOWN_SIZE = 128
-"""Pixels of the page to which small pictures are enlarged, by whole factors."""
+"""Groups whose choices stand in the head of the report of a diffusion model."""
 GRID_SIZE = 400
-"""The same for grids of pictures."""
-LARGEST_SIZE = 320
-"""Pixels of the page that a single picture takes at most."""
+"""Pixels of the page to which small grids of pictures are enlarged, by whole factors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +28,10 @@ class Summary:
     """All that a report tells. What is empty leaves its section out.
 
     ``command`` is what to type to do it again, ``config`` the resolved config as plain data, ``metrics`` the measured
-    numbers by section. Paths lead to PNG files, those of ``samples`` too; relative ones start at the run's directory.
-    ``reconstructions`` are pairs (original, reconstruction), ``previews`` pairs (step, grid of early samples).
-    ``versions`` is what the numbers depend on beside the config: packages, Python, the device.
+    numbers by section, ``protocols`` what each metric depends on. Paths lead to PNG files, those of ``samples`` too;
+    relative ones start at the run's directory. ``reconstructions`` are pairs (original, reconstruction), ``previews``
+    pairs (step, grid of early samples). ``versions`` is what the numbers depend on beside the config: packages, Python,
+    the device. ``what`` says what was made, and ``parts`` are the groups that made it.
     """
 
     command: str
@@ -55,6 +42,9 @@ class Summary:
     reconstructions: Sequence[tuple[Path, Path]]
     previews: Sequence[tuple[int, Path]]
     versions: Mapping[str, str]
+    protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    what: str = "A diffusion model"
+    parts: Sequence[str] = PARTS
 
 
 def write_report(run_directory: Path, summary: Summary) -> Path:
@@ -62,14 +52,7 @@ def write_report(run_directory: Path, summary: Summary) -> Path:
 
     Pictures that cannot be read are left out. Raises OSError where the report cannot be written.
     """
-    path = run_directory / "report.html"
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_text(render(run_directory, summary), "utf-8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return path
+    return page.write_whole(run_directory / "report.html", render(run_directory, summary))
 
 
 def render(run_directory: Path, summary: Summary) -> str:
@@ -79,11 +62,12 @@ def render(run_directory: Path, summary: Summary) -> str:
     pairs = [[picture(run_directory / path) for path in pair] for pair in summary.reconstructions]
     previews = [(step, picture(run_directory / path, GRID_SIZE)) for step, path in summary.previews]
     prompt = summary.metrics.get("prompt", {})
-    return _template().render(
+    return page.render(
+        "report.html.jinja",
         run=run_directory.resolve().name,
-        title=title(summary.config),
+        title=title(summary.what, summary.config),
         summary=summary,
-        parts=list(chosen_parts(summary.config)),
+        parts=list(chosen_parts(summary.config, summary.parts)),
         tiles=headline(summary.metrics, seconds),
         shares=[share(name, prompt) for name in prompt if is_share("prompt", name)],
         samples=[(sample, shown) for sample, shown in samples if shown],
@@ -92,58 +76,22 @@ def render(run_directory: Path, summary: Summary) -> str:
         previews=[(step, shown) for step, shown in previews if shown],
         curves=stage_curves(read_curves(run_directory / "metrics.jsonl")),
         tables=metric_tables(summary.metrics),
+        protocols=settings(summary.protocols),
         slowest=max((stage.seconds for stage in summary.stages), default=0) or 1,
         seconds=seconds,
         settings=settings(summary.config),
     )
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A PNG inside the page: its data URL, and the pixels of the page it takes."""
-
-    url: str
-    width: int
-    height: int
-    enlarged: bool
-
-
-def picture(path: Path, room: int = SHOWN_SIZE) -> Picture | None:
-    """Read a PNG, as it is, into the page; None where there is none.
-
-    Small pictures are enlarged by the largest whole factor with which they stay within ``room`` pixels.
-    """
-    try:
-        data = path.read_bytes()
-        with Image.open(path, formats=["PNG"]) as opened:
-            width, height = opened.size
-    except (OSError, ValueError, SyntaxError):
-        return None
-    factor: float = max(1, room // max(width, height))
-    return Picture(
-        f"data:image/png;base64,{base64.b64encode(data).decode()}",
-        int(width * factor),
-        int(height * factor),
-        factor > 1,
-    )
-
-
-def widest(pictures: Sequence[Picture]) -> int:
-    """Pixels of the page that the widest picture takes, within ``SHOWN_SIZE`` and ``LARGEST_SIZE``."""
-    return min(max([SHOWN_SIZE, *(shown.width for shown in pictures)]), LARGEST_SIZE)
-
-
-def title(config: Mapping[str, Any]) -> str:
-    """Name the run by its data."""
+def title(what: str, config: Mapping[str, Any]) -> str:
+    """Name the run by what was made of which data."""
     data = config.get("data")
-    return (
-        f"A diffusion model of {data['name']}" if isinstance(data, Mapping) and "name" in data else "A diffusion model"
-    )
+    return f"{what} of {data['name']}" if isinstance(data, Mapping) and "name" in data else what
 
 
-def chosen_parts(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def chosen_parts(config: Mapping[str, Any], groups: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield (group, chosen names) for the head of the page."""
-    for group in PARTS:
+    for group in groups:
         node = config.get(group)
         if isinstance(node, Mapping):
             names = [node["name"]] if "name" in node else list(node)
@@ -182,21 +130,3 @@ def _flat(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
 
 def _value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-
-
-def _template() -> Template:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, finalize=_visible, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(clock=clock, plain=plain, percent=percent)
-    environment.globals.update(widest=widest)
-    return environment.from_string(files("ldmkit_tasks").joinpath("report.html.jinja").read_text("utf-8"))
-
-
-def _visible(value: Any) -> Any:
-    """Put a mark in place of characters that HTML cannot hold: controls and halves of surrogate pairs."""
-    if isinstance(value, Markup) or not isinstance(value, str):
-        return value
-    return "".join(
-        c if c in "\n\t" or unicodedata.category(c) not in {"Cc", "Cs"} else "\N{REPLACEMENT CHARACTER}" for c in value
-    )

@@ -13,11 +13,17 @@ Metrics = Mapping[str, Mapping[str, float]]
 LABELS = {
     ("first_stage", "psnr"): "Reconstruction PSNR",
     ("first_stage", "ssim"): "Reconstruction SSIM",
+    ("first_stage", "lpips"): "Reconstruction LPIPS",
+    ("first_stage", "lpips_random"): "Reconstruction LPIPS, random backbone",
+    ("first_stage", "rfid"): "Reconstruction FID",
+    ("first_stage", "rfid_random"): "Reconstruction FID, random features",
     ("first_stage", "verified"): "Reconstructions verified",
     ("prompt", "all"): "Prompts obeyed in full",
+    ("samples", "fid"): "FID",
+    ("samples", "fid_random"): "FID, random features",
 }
 """Names for the headlines, in their order."""
-TILES = 4
+TILES = 6
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,9 @@ def is_count(name: str) -> bool:
 
 def is_share(section: str, name: str) -> bool:
     """Whether a metric is a share of pictures."""
-    return (section == "prompt" and not is_count(name)) or name == "verified"
+    if is_count(name):
+        return False
+    return section == "prompt" or name == "verified" or name.startswith(("precision", "recall"))
 
 
 def share(name: str, metrics: Mapping[str, float]) -> Share:

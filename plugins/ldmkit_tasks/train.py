@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ldmkit.artifacts.checkpoint import write_json
 from ldmkit.diffusion.model import LatentDiffusion
@@ -15,6 +16,7 @@ from ldmkit.stages.denoiser import STAGE as DENOISER
 from ldmkit.stages.denoiser import train_denoiser
 from ldmkit.stages.first_stage import train_first_stage
 from ldmkit.stages.latents import cache_latents
+from ldmkit_tasks.comparison import compare_runs
 from ldmkit_tasks.measure import Measurement, measure_reconstructions, measure_samples
 from ldmkit_tasks.pictures import draw_grid, save_samples
 from ldmkit_tasks.summary import write_summary
@@ -39,9 +41,9 @@ class Train(Task):
         model = build(run.config, run.data.spec)
         measurement = Measurement(run)
         fitted = fit_conditioners(run, model.conditioners)
-        first_stage = train_first_stage(run, model)
+        first_stage = train_first_stage(run, model.first_stage)
         with run.timed("reconstructions"):
-            measure_reconstructions(run, model, measurement)
+            measure_reconstructions(run, model.first_stage, measurement)
         cached, latents = cache_latents(run, model, first_stage)
         denoiser = train_denoiser(
             run, model, fitted=fitted, cached=cached, latents=latents, previews=_previews(run, model)
@@ -52,6 +54,10 @@ class Train(Task):
             samples = save_samples(run, model, fields, images, digest)
         write_json(run.directory / "metrics.json", measurement.results())
         write_summary(run, measurement, samples)
+
+    def compare(self, runs: Sequence[Path], directory: Path) -> str:
+        """One table and one sheet of reconstructions and samples; see :mod:`ldmkit_tasks.comparison`."""
+        return compare_runs(runs, directory)
 
 
 def _previews(run: Run, model: LatentDiffusion) -> dict[int, Callable[[], None]]:

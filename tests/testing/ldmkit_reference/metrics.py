@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -32,3 +33,6 @@ class Error(Metric):
 
     def compute(self) -> dict[str, float]:
         return {"error": self.total / self.count, "error_count": self.count} if self.count else {}
+
+    def protocol(self) -> Mapping[str, Any]:
+        return {"unit": self.unit}
