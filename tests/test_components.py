@@ -23,6 +23,10 @@ NEEDED = {("data", "folder"): ["data.path='{pictures}'"]}
 VARIANTS = [
     ("cond", "class", ["cond.class.form=vector"]),
     ("cond", "text", ["cond.text.vector=false"]),
+    ("model", "vq-f8", ["model.revive_after=0", "model.placing=legacy", "model.dropout=0.1"]),
+    ("model", "vq-f8", ["model.quantiser=fsq"]),
+    ("model", "vq-f8", ["model.quantiser=lfq", "model.codes=16"]),
+    ("model", "vq-f8", ["model.quantiser=residual"]),
     ("denoiser", "unet", ["denoiser.norm=group", "denoiser.scale_shift=true", "denoiser.resample=block"]),
     ("objective", "v", ["objective.schedule.kind=linear", "objective.times.distribution=logit-normal"]),
     ("sampler", "ddim", ["sampler.eta=1.0"]),
