@@ -205,7 +205,7 @@ def test_ls_lists_each_group_with_a_line_for_each_option(capsys: pytest.CaptureF
 def test_ls_of_one_group_lists_that_group_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ls", "model"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == ["identity", "kl-f4", "kl-f8"]
+    assert [line.split()[0] for line in lines[1:5]] == ["identity", "kl-f16", "kl-f2", "kl-f32"]
 
 
 def test_ls_shows_what_a_stranger_brings(install: Install, hook: Hook, capsys: pytest.CaptureFixture[str]) -> None:
@@ -232,7 +232,7 @@ def test_show_knows_scales(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["ls", "modle"], "there is no group 'modle'; did you mean 'model'?"),
         (["show", "modle", "kl-f8"], "there is no group 'modle'; did you mean 'model'?"),
-        (["show", "model", "kl-f9"], "model has no option 'kl-f9'; did you mean 'kl-f8'? There is: identity, kl-f4, "),
+        (["show", "model", "kl-f9"], "model has no option 'kl-f9'; did you mean 'kl-f8'? There is: identity, kl-f16, "),
     ],
 )
 def test_ls_and_show_say_the_nearest(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -425,7 +425,7 @@ def test_run_help_lists_every_group_with_every_plugins_options(
     assert main(["run", "--help"]) == 0
     out = capsys.readouterr().out
     assert "\ncond: class, semantic, text, theirs\n" in out
-    assert "\nmodel: identity, kl-f4, kl-f8\n" in out
+    assert "\nmodel: identity, kl-f16, kl-f2, kl-f32, kl-f4, kl-f8, " in out
 
 
 def test_run_cfg_prints_the_config(jobs: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
@@ -445,7 +445,7 @@ def test_run_info_names_the_plugins_on_the_search_path(jobs: Jobs, capsys: pytes
         ("ldmkit ru", {"run"}),
         ("ldmkit ", set(VERBS)),
         ("ldmkit show mod", {"model"}),
-        ("ldmkit run model=kl", {"model=kl-f4", "model=kl-f8"}),
+        ("ldmkit run model=kl", {f"model=kl-f{factor}" for factor in (2, 4, 8, 16, 32)}),
         ("ldmkit run model=kl-f8 cond.text.hea", {"cond.text.head_channels=", "cond.text.heads="}),
     ],
 )

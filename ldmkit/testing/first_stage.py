@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ldmkit.artifacts.random import RowRandom
 from ldmkit.protocols import FirstStage
-from ldmkit.testing.outputs import ModuleSuite, normal
+from ldmkit.testing.outputs import ROWS, ModuleSuite, largest_difference, normal
+from ldmkit.testing.process import untouched
+from ldmkit.values import Reconstruction
 
 
 class FirstStageSuite(ModuleSuite):
@@ -28,6 +32,17 @@ class FirstStageSuite(ModuleSuite):
         posterior = part.encode(inputs)
         decoded = part.decode(posterior.mode())
         return {"mean": posterior.mean, "std": posterior.std, "pixels": decoded}
+
+    def learned_from(self, part: Any) -> dict[str, Tensor]:
+        """What the loss sees: the pixels decoded, the posterior, and what the first stage itself wants small."""
+        made = self.reconstruct(part, ROWS)
+        learned = {"pixels": made.images, "mean": made.posterior.mean, "std": made.posterior.std}
+        return learned if made.penalty is None else {**learned, "penalty": made.penalty[None]}
+
+    def reconstruct(self, part: Any, rows: Sequence[int]) -> Reconstruction:
+        """What training makes of ``rows``, each with random numbers of its own."""
+        made: Reconstruction = part.reconstruct(self.inputs(rows), RowRandom([("testing", row) for row in rows]))
+        return made
 
     def test_latents_have_the_channels_and_the_factor_that_it_declares(self) -> None:
         part = self.ready()
@@ -54,3 +69,47 @@ class FirstStageSuite(ModuleSuite):
     def test_other_pictures_have_other_latents(self) -> None:
         mean = self.outputs(self.ready(), self.inputs(range(2)))["mean"]
         assert not torch.equal(mean[0], mean[1]), "expected other latents for another picture, got the same"
+
+    def test_a_reconstruction_is_a_picture_of_the_same_size_with_the_posterior_of_encoding(self) -> None:
+        part, images = self.ready(), self.inputs(ROWS)
+        made, posterior = self.reconstruct(part, ROWS), part.encode(images)
+        got, expected = tuple(made.images.shape), tuple(images.shape)
+        assert got == expected, f"expected reconstructions {expected}, got {got}"
+        pairs = {"mean": (made.posterior.mean, posterior.mean), "std": (made.posterior.std, posterior.std)}
+        different = [name for name, (one, other) in pairs.items() if largest_difference(one, other) > 1e-4]
+        assert not different, f"expected the posterior of encode, got another {', '.join(different)}"
+
+    def test_a_reconstruction_of_a_row_is_the_same_alone_and_in_a_batch(self) -> None:
+        part = self.ready()
+        together = self.reconstruct(part, ROWS).images
+        for row in ROWS:
+            apart = largest_difference(self.reconstruct(part, [row]).images, together[row : row + 1])
+            assert apart <= 1e-4, f"expected the reconstruction of row {row} as in the batch, got {apart:.2g} apart"
+
+    def test_what_it_wants_small_is_one_finite_number_and_its_parts_are_for_the_log(self) -> None:
+        made = self.reconstruct(self.ready(), ROWS)
+        for name, value in {**({} if made.penalty is None else {"penalty": made.penalty}), **made.parts}.items():
+            assert value.shape == (), f"expected {name} to be one number, got {tuple(value.shape)}"
+            assert value.isfinite(), f"expected {name} to be finite, got {value.item()}"
+        learning = [name for name, value in made.parts.items() if value.requires_grad]
+        assert not learning, f"expected detached parts, got a gradient in {', '.join(learning)}"
+
+    def test_training_it_is_a_function_of_the_rows_and_their_random_numbers(self) -> None:
+        one = self.ready().train()
+        other = copy.deepcopy(one)
+        results = []
+        for part in (one, other):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)  # as the training loop does at every step
+                results.append([self.reconstruct(part, ROWS) for _ in range(2)][-1])
+        same = torch.equal(results[0].images, results[1].images)
+        assert same, "expected equal reconstructions of equal instances in training, got others"
+        states = one.state_dict(), other.state_dict()
+        different = [name for name in states[0] if not torch.equal(states[0][name], states[1][name])]
+        assert not different, f"expected equal instances to stay equal in training, got another {', '.join(different)}"
+
+    def test_reconstructing_draws_no_global_random_numbers(self) -> None:
+        part = self.ready()
+        self.reconstruct(part, ROWS)
+        with untouched(during="reconstructing"):
+            self.reconstruct(part, ROWS)

@@ -10,6 +10,7 @@ def components() -> list[Component]:
     return [
         Component("model", "identity", "ldmkit_first_stages.identity:Identity", "pixel space: the latent is the image"),
         Component("model", "kl", "ldmkit_first_stages.kl:KLAutoencoder", "convolutional KL autoencoder"),
+        Component("model", "vq", "ldmkit_first_stages.vq:VQAutoencoder", "convolutional autoencoder with a codebook"),
         Component("loss", "l1-kl", "ldmkit_first_stages.l1_kl:L1KL", "absolute or squared error plus KL to N(0, I)"),
         Component(
             "loss",

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ldmkit.protocols import FirstStage
-from ldmkit.registry.ranges import at_least, below_one
 from ldmkit.specs import LatentSpec
 from ldmkit.values import Posterior
+from ldmkit_first_stages.architecture import Architecture
 from ldmkit_first_stages.blocks import at_least_fp32
 from ldmkit_first_stages.image_size import check_image_size
-from ldmkit_first_stages.layout import Layout
 from ldmkit_first_stages.networks import Decoder, Encoder
 
 LOG_VARIANCE = (-30.0, 20.0)
@@ -30,40 +29,8 @@ class KLAutoencoder(FirstStage):
     """
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
-        name: str
-        factor: int
-        width: int
-        multipliers: list[int]
-        patch: int
-        norm: str
-        middle: str
-        attention_factors: list[int]
-        encoder_blocks: int
-        decoder_blocks: int
-        z_channels: int
-        dropout: float
-
-        def __post_init__(self) -> None:
-            at_least(1, factor=self.factor, width=self.width, multipliers=self.multipliers, patch=self.patch)
-            at_least(1, attention_factors=self.attention_factors, encoder_blocks=self.encoder_blocks)
-            at_least(1, decoder_blocks=self.decoder_blocks, z_channels=self.z_channels)
-            below_one(dropout=self.dropout)
-            self.layout()
-
-        def layout(self) -> Layout:
-            """Lay out the levels; raises :class:`ConfigError` where they do not fit."""
-            return Layout.plan(
-                name=self.name,
-                factor=self.factor,
-                width=self.width,
-                multipliers=self.multipliers,
-                patch=self.patch,
-                norm=self.norm,
-                middle=self.middle,
-                attention_factors=self.attention_factors,
-                dropout=self.dropout,
-            )
+    class Config(Architecture):
+        """The keys of :class:`Architecture`, no more."""
 
     def __init__(self, config: Config, *, channels: int) -> None:
         super().__init__()
@@ -89,5 +56,5 @@ class KLAutoencoder(FirstStage):
 
     @property
     def last_layer(self) -> Tensor:
-        """Weight of the convolution that makes the pixels."""
+        """Weight of the decoder's last convolution, by whose gradients an adversarial term is weighted."""
         return self.decoder.conv_out.weight

@@ -110,7 +110,7 @@ def test_checking_returns_the_kernels_own_settings(composer: Composer) -> None:
 
 MISTAKES = {
     "modle=kl-f8": "there is no group or key 'modle'; did you mean 'model'? There is: cond, data, ",
-    "model=kl-f9": "model has no option 'kl-f9'; did you mean 'kl-f8'? There is: identity, kl-f4, kl-f8",
+    "model=kl-f9": "model has no option 'kl-f9'; did you mean 'kl-f8'? There is: identity, kl-f16, kl-f2, ",
     "cond=[text,clas]": "cond has no option 'clas'; did you mean 'class'? There is: class, semantic, text",
     "sede=3": "there is no group or key 'sede'; did you mean 'seed'?",
     "cond.text.widht=3": "cond 'text' has no key 'widht'; did you mean 'width'? There is: ",
@@ -136,7 +136,7 @@ MISTAKES = {
     "samples.previews[0]=3": "'samples.previews[0]' is not a key; did you mean 'samples.previews.0'?",
     "kl-f8": "'kl-f8' is not key=value; did you mean 'model=kl-f8'?",
     "modelkl-f8": "'modelkl-f8' is not key=value; did you mean 'model=kl-f8'?",
-    "model": "'model' names no option; type model=OPTION. There is: identity, kl-f4, kl-f8",
+    "model": "'model' names no option; type model=OPTION. There is: identity, kl-f16, kl-f2, ",
     "seed": "'seed' has no value; type seed=VALUE",
     "cond=[text": "'cond=[text' cannot be read: its brackets or quotes do not match",
     "resume='a": "'resume='a' cannot be read: its brackets or quotes do not match",
@@ -147,7 +147,7 @@ MISTAKES = {
     "cond=null": "'cond=null' names no option; type cond=[] for none. There is: class, semantic, text",
     "seed=a\nb": "holds a character that cannot be printed",
     "cond=none": "type cond=[] for none",
-    "model=null": "'model=null' names no option; type model=OPTION. There is: identity, kl-f4, kl-f8",
+    "model=null": "'model=null' names no option; type model=OPTION. There is: identity, kl-f16, kl-f2, ",
     "model=": "'model=' names no option; type model=OPTION",
     "model=8": "model has no option '8'",
     "model=[kl-f8,kl-f4]": "model takes one option",
