@@ -250,13 +250,14 @@ def test_training_with_revival_resumes_bit_for_bit(tmp_path: Path, stop: int) ->
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 
 
+@pytest.mark.slow
 def test_revival_keeps_the_codebook_in_use_where_it_collapses_without(tmp_path: Path) -> None:
     seen: dict[int, dict[str, float]] = {}
     for revive_after in (0, 10):
         train(
             tmp_path / str(revive_after),
             Pictures(revive_after=revive_after, codes=64),
-            steps=150,
+            steps=120,
             on_step=lambda step, metrics, key=revive_after: seen.update({key: metrics}),
         )
     assert seen[10]["usage"] > 0.5
