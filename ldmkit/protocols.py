@@ -15,14 +15,19 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor, nn
 
 from ldmkit.artifacts.random import RowRandom
-from ldmkit.specs import CondSpec, DataSpec, LatentSpec
+from ldmkit.specs import CondSpec, DataSpec, LatentSpec, Reach
 from ldmkit.values import Batch, Conditioning, Fields, Levels, Posterior, Reconstruction
 
 
 class FirstStage(nn.Module, ABC):
-    """Maps pixels to a latent grid and back. Built with ``channels``, the number of image channels."""
+    """Maps pixels to a latent grid and back. Built with ``channels``, the number of image channels.
+
+    ``reach`` is for one that computes nothing over all positions, as attention and group norm do: large images then
+    pass in tiles with the same result. None says that everything may depend on everything.
+    """
 
     spec: LatentSpec
+    reach: Reach | None = None
 
     @abstractmethod
     def encode(self, images: Tensor) -> Posterior:
