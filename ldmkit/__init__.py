@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ldmkit.diffusion.tiling import Tiling as Tiling
     from ldmkit.errors import CheckpointError as CheckpointError
     from ldmkit.errors import ConfigError as ConfigError
     from ldmkit.errors import DataError as DataError
@@ -32,6 +33,7 @@ _HOMES = {
     "ConfigError": "ldmkit.errors",
     "DataError": "ldmkit.errors",
     "LdmkitError": "ldmkit.errors",
+    "Tiling": "ldmkit.diffusion.tiling",
     "build": "ldmkit.models",
     "check": "ldmkit.registry.composing",
     "compose": "ldmkit.registry.composing",
@@ -45,6 +47,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "LdmkitError",
+    "Tiling",
     "__version__",
     "build",
     "check",

@@ -16,14 +16,19 @@ import torch
 from torch import Tensor, nn
 
 from ldmkit.artifacts.random import RowRandom
-from ldmkit.specs import CondSpec, DataSpec, LatentSpec, OptimizerSpec
+from ldmkit.specs import CondSpec, DataSpec, LatentSpec, OptimizerSpec, Reach
 from ldmkit.values import Batch, Conditioning, Fields, Levels, Posterior, Reconstruction
 
 
 class FirstStage(nn.Module, ABC):
-    """Maps pixels to a latent grid and back. Built with ``channels``, the number of image channels."""
+    """Maps pixels to a latent grid and back. Built with ``channels``, the number of image channels.
+
+    ``reach`` is for one that computes nothing over all positions, as attention and group norm do: large images then
+    pass in tiles with the same result. None says that everything may depend on everything.
+    """
 
     spec: LatentSpec
+    reach: Reach | None = None
 
     @abstractmethod
     def encode(self, images: Tensor) -> Posterior:

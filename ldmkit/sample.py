@@ -15,11 +15,12 @@ from torch import Tensor
 import ldmkit.training.device as devices
 from ldmkit.artifacts.checkpoint import verify
 from ldmkit.diffusion.model import LatentDiffusion
+from ldmkit.diffusion.tiling import DEFAULT_TILING, Tiling
 from ldmkit.errors import ConfigError, DataError, did_you_mean
 from ldmkit.exits import Arguments
 from ldmkit.models import find_checkpoint, load
 from ldmkit.pictures import save_grid, save_png
-from ldmkit.specs import DataSpec, FieldSpec
+from ldmkit.specs import FieldSpec
 from ldmkit.values import to_uint8
 
 
@@ -29,13 +30,22 @@ def main(argv: Sequence[str]) -> None:
     compute = devices.choose(asked.device, asked.precision, asked.threads)
     checkpoint = find_checkpoint(asked.run)
     model = load(checkpoint, compute.device)
-    fields, rows = fields_for(model, asked.prompts, asked.field)
+    model.latent_size(asked.size)  # refuses a size that does not fit
+    fields, rows = fields_for(model, asked.prompts, asked.field, asked.size)
     fields = {name: _repeat(value, asked.n) for name, value in fields.items()}
     total = rows * asked.n
     _make_writable(asked.out)
     with compute.autocast():
         images = to_uint8(
-            model.sample(fields, count=total, steps=asked.steps, seed=asked.seed, batch_size=asked.batch_size).cpu()
+            model.sample(
+                fields,
+                count=total,
+                steps=asked.steps,
+                seed=asked.seed,
+                size=asked.size,
+                batch_size=asked.batch_size,
+                tiling=Tiling(tile=asked.tile),
+            ).cpu()
         )
     digest, steps = verify(checkpoint), asked.steps or model.sampler.steps
     words = [prompt for prompt in asked.prompts or [", ".join(asked.field)] for _ in range(asked.n)]
@@ -54,12 +64,16 @@ def main(argv: Sequence[str]) -> None:
 
 
 def fields_for(
-    model: LatentDiffusion, prompts: Sequence[str], assignments: Sequence[str]
+    model: LatentDiffusion,
+    prompts: Sequence[str],
+    assignments: Sequence[str],
+    size: tuple[int, int] | None = None,
 ) -> tuple[dict[str, Any], int]:
     """Make the fields that ``model`` needs out of prompts and ``NAME=VALUE`` words, with the number of rows.
 
-    Prompts go to the one text field that the model reads. Raises ConfigError that names a field the model does not
-    know, lacks or is given twice, and what a label's values are.
+    Prompts go to the one text field that the model reads; a map is brought to ``size`` (H, W), by default the trained
+    one. Raises ConfigError that names a field the model does not know, lacks or is given twice, and what a label's
+    values are.
     """
     needs, spec = model.conditioners.needs, model.data
     texts = [name for name, kind in needs.items() if kind == "text"]
@@ -79,7 +93,7 @@ def fields_for(
         if name in fields:
             first = "as a prompt" if prompts and name == texts[0] else "by another --field"
             raise ConfigError(f"--field {assignment}: '{name}' is given twice, the first time {first}")
-        fields[name] = _repeat(_value(name, value, spec.fields[name], spec), rows)
+        fields[name] = _repeat(_value(name, value, spec.fields[name], size or (spec.size, spec.size)), rows)
     if missing := sorted(set(needs) - set(fields)):
         raise ConfigError(
             f"this model is conditioned on {', '.join(sorted(needs))}; {', '.join(missing)} is missing. "
@@ -88,7 +102,7 @@ def fields_for(
     return fields, rows
 
 
-def _value(name: str, text: str, field: FieldSpec, spec: DataSpec) -> Any:
+def _value(name: str, text: str, field: FieldSpec, size: tuple[int, int]) -> Any:
     """One row of a field from what was typed."""
     if field.kind == "text":
         return [text]
@@ -98,17 +112,17 @@ def _value(name: str, text: str, field: FieldSpec, spec: DataSpec) -> Any:
             raise ConfigError(f"--field {name}={text}: no such {name}{did_you_mean(text, field.names)}")
         return torch.tensor([(field.names if text in field.names else indices).index(text)])
     if field.kind == "map":
-        return _read_map(Path(text), spec.size, len(field.names))
+        return _read_map(Path(text), size, len(field.names))
     raise ConfigError(f"--field {name}: fields of kind {field.kind} cannot be given on the command line yet")
 
 
-def _read_map(path: Path, size: int, classes: int) -> Tensor:
+def _read_map(path: Path, size: tuple[int, int], classes: int) -> Tensor:
     import numpy as np
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path, formats=["PNG"]) as picture:
-            indices = np.asarray(picture.resize((size, size), Image.Resampling.NEAREST))
+            indices = np.asarray(picture.resize(size[::-1], Image.Resampling.NEAREST))
     except (OSError, UnidentifiedImageError, ValueError) as error:
         raise DataError(f"cannot read the map '{path}': {error}") from None
     if indices.ndim != 2 or indices.max() >= classes:
@@ -149,12 +163,27 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seed", metavar="N", type=_whole(), default=0, help="seed of picture 0; picture i has seed + i (0)"
     )
+    parser.add_argument("--size", metavar="SIZE", type=_size, help="pixels: 512, or HEIGHTxWIDTH (as trained)")
+    parser.add_argument(
+        "--tile",
+        metavar="N",
+        type=_whole(1),
+        default=DEFAULT_TILING.tile,
+        help=f"decode pictures larger than N pixels in tiles of that side ({DEFAULT_TILING.tile})",
+    )
     parser.add_argument("--out", type=Path, default=Path("samples"), help="directory for the PNG files (samples)")
     parser.add_argument("--batch-size", metavar="N", type=_whole(1), default=64, help="pictures drawn at once (64)")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     parser.add_argument("--threads", metavar="N", type=_whole(0), default=0, help="of the CPU; 0 is torch's own (0)")
     return parser
+
+
+def _size(text: str) -> tuple[int, int]:
+    sides = [int(side) for side in text.split("x") if side.isascii() and side.isdigit()]
+    if len(sides) != text.count("x") + 1 or len(sides) > 2 or min(sides) < 1:
+        raise argparse.ArgumentTypeError(f"takes pixels, as 512 or 512x768 (height x width), got '{text}'")
+    return sides[0], sides[-1]
 
 
 def _whole(least: int | None = None) -> Callable[[str], int]:

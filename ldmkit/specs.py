@@ -17,6 +17,17 @@ class LatentSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reach:
+    """How far a first stage looks, in positions of the latent grid, in each of the four directions.
+
+    A latent depends on no pixel more than ``encode`` positions away, a pixel on no latent more than ``decode`` away.
+    """
+
+    encode: int
+    decode: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class CondSpec:
     """Widths of the three forms that conditioning takes; 0 says that a form is absent.
 

@@ -70,6 +70,27 @@ def test_a_picture_can_be_drawn_again_from_its_record(text: str, tmp_path: Path)
     assert np.abs(one.astype(int) - again.astype(int)).max() <= 1
 
 
+@pytest.mark.parametrize(("size", "shape"), [("64", (64, 64, 3)), ("48x80", (48, 80, 3))])
+def test_a_size_is_a_side_or_height_by_width(size: str, shape: tuple[int, ...], text: str, tmp_path: Path) -> None:
+    main([text, "a red circle", "--size", size, "--tile", "32", "--out", str(tmp_path)])
+    assert pixels(tmp_path / "00000.png").shape == shape
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ("33", "33x33 does not divide by the first stage's factor 8"),
+        ("0", "--size takes pixels, as 512 or 512x768"),
+        ("64x", "--size takes pixels"),
+        ("1x2x3", "--size takes pixels"),
+        ("²", "--size takes pixels"),
+    ],
+)
+def test_a_size_that_cannot_be_drawn_is_refused(size: str, message: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        main([text, "a red circle", "--size", size])
+
+
 def test_a_run_is_meant_by_its_id_its_directory_or_its_checkpoint(text: str, tmp_path: Path) -> None:
     for number, run in enumerate((text, f"outputs/runs/{text}", f"outputs/runs/{text}/model")):
         main([run, "a red circle", "--out", str(tmp_path / str(number))])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ldmkit.artifacts.random import RowRandom
 from ldmkit.diffusion.conditioners import Conditioners
 from ldmkit.diffusion.statistics import LatentStatistics
+from ldmkit.diffusion.tiling import DEFAULT_TILING, Tiling
 from ldmkit.errors import ConfigError, did_you_mean
 from ldmkit.protocols import Denoiser, FirstStage, Guidance, Objective, Sampler
 from ldmkit.specs import DataSpec
@@ -73,16 +74,22 @@ class LatentDiffusion(nn.Module):
         return height // factor, width // factor
 
     @torch.no_grad()
-    def encode(self, images: Tensor) -> Tensor:
-        """Pixels in [-1, 1] (B, C, H, W) => z0 (B, c, h, w), the posterior's mode, of about unit variance."""
-        latents = self.first_stage.encode(images.to(self.device)).mode()
+    def encode(self, images: Tensor, tiling: Tiling | None = DEFAULT_TILING) -> Tensor:
+        """Pixels in [-1, 1] (B, C, H, W) => z0 (B, c, h, w), the posterior's mode, of about unit variance.
+
+        Images larger than a tile pass through the first stage in pieces, as ``tiling`` says; None: all of them at once.
+        """
+        images = images.to(self.device)
+        posterior = tiling.encode(self.first_stage, images) if tiling else self.first_stage.encode(images)
+        latents = posterior.mode()
         return self.statistics.normalise(latents) if self.statistics else latents
 
     @torch.no_grad()
-    def decode(self, z0: Tensor) -> Tensor:
-        """z0 (B, c, h, w) => pixels in [-1, 1] (B, C, H, W), clipped."""
-        latents = self.statistics.undo(z0) if self.statistics else z0
-        return self.first_stage.decode(latents.to(self.device)).clamp(-1, 1)
+    def decode(self, z0: Tensor, tiling: Tiling | None = DEFAULT_TILING) -> Tensor:
+        """z0 (B, c, h, w) => pixels in [-1, 1] (B, C, H, W), clipped; ``tiling`` as in :meth:`encode`."""
+        latents = (self.statistics.undo(z0) if self.statistics else z0).to(self.device)
+        pixels = tiling.decode(self.first_stage, latents) if tiling else self.first_stage.decode(latents)
+        return pixels.clamp(-1, 1)
 
     def loss(self, z0: Tensor, fields: Fields, random: RowRandom) -> Tensor:
         """The objective's loss of each row, with conditioning dropout: (B,)."""
@@ -101,12 +108,14 @@ class LatentDiffusion(nn.Module):
         seeds: Sequence[int] | None = None,
         size: tuple[int, int] | None = None,
         batch_size: int = 64,
+        tiling: Tiling | None = DEFAULT_TILING,
     ) -> Tensor:
         """Draw pictures: float pixels in [-1, 1], (B, C, H, W).
 
         ``fields`` maps each field to B values, for example ``{"caption": ["a small red circle"]}``; without fields,
         ``count`` says how many. ``steps`` defaults to the sampler's own. Picture i is drawn with seed ``seed`` + i (or
-        ``seeds[i]``), and is the same picture alone or in any batch. ``size`` (H, W) defaults to the trained one.
+        ``seeds[i]``), and is the same picture alone or in any batch. ``size`` (H, W) defaults to the trained one;
+        ``tiling`` is that of :meth:`decode`.
 
         Raises ConfigError when a field is missing, unknown or one value instead of B, lengths differ, or a number of
         steps or pictures makes no sense.
@@ -116,18 +125,24 @@ class LatentDiffusion(nn.Module):
         for name, value, least in (("steps", steps, 1), ("batch_size", batch_size, 1), ("count", count, 0)):
             if value is not None and value < least:
                 raise ConfigError(f"{name} must be {least} or more, got {value}")
+        steps = self.sampler.steps if steps is None else steps
         total = _rows(fields, count, seeds)
         seeds = list(seeds) if seeds is not None else [seed + index for index in range(total)]
         pictures = []
         for start in range(0, total, batch_size):
             rows = slice(start, min(start + batch_size, total))
             part = {name: value[rows] for name, value in fields.items()}
-            pictures.append(
-                self._sample(part, seeds[rows], self.sampler.steps if steps is None else steps, self.latent_size(size))
-            )
+            pictures.append(self._sample(part, seeds[rows], steps, self.latent_size(size), tiling))
         return torch.cat(pictures) if pictures else torch.empty(0, self.data.channels, *(size or (self.data.size,) * 2))
 
-    def _sample(self, fields: Fields, seeds: Sequence[int], steps: int, latent_size: tuple[int, int]) -> Tensor:
+    def _sample(
+        self,
+        fields: Fields,
+        seeds: Sequence[int],
+        steps: int,
+        latent_size: tuple[int, int],
+        tiling: Tiling | None,
+    ) -> Tensor:
         with _evaluating(self):
             random = RowRandom([(seed, "sample") for seed in seeds])
             conditioning = self.conditioners(to_device(fields, self.device), latent_size).to(self.device)
@@ -135,7 +150,7 @@ class LatentDiffusion(nn.Module):
             denoise = self.guidance.guide(X0Estimate(self.denoiser, self.objective), conditioning, null)
             noise = random.normal("noise", (self.first_stage.spec.channels, *latent_size), device=self.device)
             z0 = self.sampler.sample(denoise, noise, self.objective.levels(steps).to(self.device), random)
-            return self.decode(z0)
+            return self.decode(z0, tiling)
 
 
 @contextmanager

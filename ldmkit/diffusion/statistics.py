@@ -1,16 +1,18 @@
-"""Latent statistics: the shift and scale per channel that give latents zero mean and unit variance."""
+"""Latent statistics: the shift and scale that give latents zero mean and unit variance."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ldmkit.errors import CheckpointError
 from ldmkit.values import Posterior
+
+Kind = Literal["channel", "scalar"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,12 @@ class LatentStatistics:
     first_stage: str
 
     @classmethod
-    def measure(cls, posteriors: Iterable[Posterior], first_stage: str) -> LatentStatistics:
-        """Mean and standard deviation of latents sampled from ``posteriors``, in double precision."""
+    def measure(cls, posteriors: Iterable[Posterior], first_stage: str, kind: Kind = "channel") -> LatentStatistics:
+        """Measure latents sampled from ``posteriors``, in double precision.
+
+        ``kind`` ``"channel"``: mean and standard deviation of each channel. ``"scalar"``: one scale for all channels, 1
+        over the standard deviation around the mean of all, and no shift (Rombach et al. 2022, appendix G).
+        """
         total = square = torch.zeros((), dtype=torch.float64)
         count = pixels = 0
         for posterior in posteriors:
@@ -36,8 +42,12 @@ class LatentStatistics:
             square = square + (mean.square() + std.square()).sum((0, 2, 3))  # E z^2 = mean^2 + std^2
             count += len(mean)
             pixels += len(mean) * mean.shape[2] * mean.shape[3]
-        shift = total / pixels
-        std = (square / pixels - shift.square()).clamp_min(1e-12).sqrt()
+        shift, square = total / pixels, square / pixels
+        if kind == "scalar":
+            std = _std(shift.mean(), square.mean()).expand_as(shift)
+            shift = torch.zeros_like(shift)
+        else:
+            std = _std(shift, square)
         return cls(shift.float(), (1 / std).float(), count, first_stage)
 
     def normalise(self, latents: Tensor) -> Tensor:
@@ -77,3 +87,8 @@ class LatentStatistics:
     def _beside(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         shift, scale = (v.to(latents).view(1, -1, 1, 1) for v in (self.shift, self.scale))
         return shift, scale
+
+
+def _std(mean: Tensor, square: Tensor) -> Tensor:
+    """Standard deviation from the first two moments; never 0."""
+    return (square - mean.square()).clamp_min(1e-12).sqrt()

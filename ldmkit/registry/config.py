@@ -47,6 +47,18 @@ class StagesConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LatentsConfig:
+    """How the posteriors of the training images are made and stored, and what gives their latents unit variance."""
+
+    statistics: Literal["channel", "scalar"]
+    dtype: Literal["float32", "float16"]
+    tile: int
+
+    def __post_init__(self) -> None:
+        at_least(1, tile=self.tile)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SamplesConfig:
     """The pictures made at the end, and the training steps after which an early grid is made."""
 
@@ -70,6 +82,7 @@ class RunConfig:
     outputs: str
     resume: str | None
     train: StagesConfig
+    latents: LatentsConfig
     samples: SamplesConfig
 
     def __post_init__(self) -> None:

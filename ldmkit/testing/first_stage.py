@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from typing import Any
+from unittest import SkipTest
 
 import torch
 from torch import Tensor
@@ -61,6 +62,28 @@ class FirstStageSuite(ModuleSuite):
             images = normal("pixels", 2, 3, height, width)
             got, expected = tuple(part.decode(part.encode(images).mode()).shape), (2, 3, height, width)
             assert got == expected, f"expected pictures {expected}, got {got}"
+
+    def test_nothing_beyond_its_declared_reach_has_an_influence(self) -> None:
+        part = self.ready()
+        if part.reach is None:
+            raise SkipTest("it declares no reach")
+        for way, reach, channels, places in (
+            ("encode", part.reach.encode, 3, part.spec.factor),
+            ("decode", part.reach.decode, part.spec.channels, 1),
+        ):
+            side = (2 * reach + 3) * places  # one position more than it may see, on each side of the one that changes
+            before = normal(way, 1, channels, side, side).clamp(-1, 1)
+            middle = slice((reach + 1) * places, (reach + 2) * places)
+            after = before.clone()
+            after[..., middle, middle] *= -1
+            one, other = (part.encode(x).mean if way == "encode" else part.decode(x) for x in (before, after))
+            edge = one.shape[2] // (2 * reach + 3)
+            apart = (one - other).detach()
+            apart[..., edge:-edge, edge:-edge] = 0
+            got = float(apart.abs().max())
+            assert got <= 1e-4, (
+                f"expected {way} to look {reach} positions far, got {got:.2g} apart for one further away"
+            )
 
     def test_the_deviation_is_not_negative(self) -> None:
         lowest = self.outputs(self.ready(), self.inputs(range(3)))["std"].min().item()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ldmkit.protocols import FirstStage
-from ldmkit.specs import LatentSpec
+from ldmkit.specs import LatentSpec, Reach
 from ldmkit.values import Posterior
 
 
@@ -22,6 +22,7 @@ class Identity(FirstStage):
     def __init__(self, config: Config, *, channels: int) -> None:
         super().__init__()
         self.spec = LatentSpec(channels=channels, factor=1)
+        self.reach = Reach(encode=0, decode=0)
 
     def encode(self, images: Tensor) -> Posterior:
         """Pixels in [-1, 1], (B, C, H, W) => the same as mean, with deviation 0."""

@@ -13,6 +13,7 @@ from ldmkit_first_stages.architecture import Architecture
 from ldmkit_first_stages.blocks import at_least_fp32
 from ldmkit_first_stages.image_size import check_image_size
 from ldmkit_first_stages.networks import Decoder, Encoder
+from ldmkit_first_stages.reach import reach_of
 
 LOG_VARIANCE = (-30.0, 20.0)
 
@@ -38,6 +39,7 @@ class KLAutoencoder(FirstStage):
         z_channels = config.z_channels
         self.name = config.name
         self.spec = LatentSpec(channels=z_channels, factor=config.factor)
+        self.reach = reach_of(layout, encoder_blocks=config.encoder_blocks, decoder_blocks=config.decoder_blocks)
         self.encoder = Encoder(layout, channels=channels, out_channels=2 * z_channels, blocks=config.encoder_blocks)
         self.decoder = Decoder(layout, channels=channels, z_channels=z_channels, blocks=config.decoder_blocks)
         self.quant_conv = nn.Conv2d(2 * z_channels, 2 * z_channels, 1)

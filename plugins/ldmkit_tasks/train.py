@@ -15,7 +15,7 @@ from ldmkit.stages.conditioners import fit_conditioners
 from ldmkit.stages.denoiser import STAGE as DENOISER
 from ldmkit.stages.denoiser import train_denoiser
 from ldmkit.stages.first_stage import train_first_stage
-from ldmkit.stages.latents import cache_latents
+from ldmkit.stages.latents import cache_latents, check_room_for_latents
 from ldmkit_tasks.comparison import compare_runs
 from ldmkit_tasks.measure import Measurement, measure_reconstructions, measure_samples
 from ldmkit_tasks.pictures import draw_grid, save_samples
@@ -40,6 +40,7 @@ class Train(Task):
         """Do all of it; stages whose results are in the store are taken from there."""
         model = build(run.config, run.data.spec)
         measurement = Measurement(run)
+        check_room_for_latents(run, model)
         fitted = fit_conditioners(run, model.conditioners)
         first_stage = train_first_stage(run, model.first_stage)
         with run.timed("reconstructions"):

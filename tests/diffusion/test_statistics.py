@@ -58,3 +58,16 @@ def test_another_first_stage_is_refused() -> None:
     statistics.belongs_to("one")
     with pytest.raises(CheckpointError, match="belong to first stage one, but this is first stage two"):
         statistics.belongs_to("two")
+
+
+def test_a_scalar_is_one_over_the_deviation_of_all_numbers_and_shifts_nothing() -> None:
+    """Rombach et al. 2022, appendix G: sigma^2 is the mean of (z - mean(z))^2 over all of b, c, h, w."""
+    shift, spread = torch.tensor([2.0, -1.0]).view(1, 2, 1, 1), torch.tensor([0.5, 3.0]).view(1, 2, 1, 1)
+    noise = torch.Generator().manual_seed(0)
+    means = [shift + spread * torch.randn(size, 2, 4, 4, generator=noise) for size in (5, 9)]
+    made = [Posterior(mean, torch.full_like(mean, 0.3)) for mean in means]
+    statistics = LatentStatistics.measure(made, "digest", "scalar")
+    deviation = (torch.cat(means).double().var(correction=0) + 0.3**2).sqrt()
+    assert torch.equal(statistics.shift, torch.zeros(2))
+    torch.testing.assert_close(statistics.scale.double(), (1 / deviation).expand(2), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(statistics.normalise(means[0]).double(), means[0].double() / deviation)

@@ -37,7 +37,7 @@ def loop_of(directory: Path, changes: Mapping[str, Any] | None = None) -> Loop:
     train: TrainConfig = ldmkit.check(config).train.first_stage
     data = build_data(config)
     model = ldmkit.build(config, data.spec)
-    trainee = FirstStageTrainee(model.first_stage, build_loss(config, model), data)
+    trainee = FirstStageTrainee(model.first_stage, build_loss(config, model.first_stage, data.spec), data)
     compute = Compute(torch.device("cpu"), bf16=False)
     return Loop(trainee, train, stage="first-stage", seed=0, compute=compute, directory=directory)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ldmkit.protocols import FirstStage, FirstStageLoss
-from ldmkit.specs import LatentSpec
+from ldmkit.specs import LatentSpec, Reach
 from ldmkit.values import Posterior, Reconstruction
 from ldmkit_reference.adversaries import Filter
 
@@ -23,6 +23,7 @@ class Half(FirstStage):
     def __init__(self, config: Config, *, channels: int) -> None:
         super().__init__()
         self.spec = LatentSpec(channels=config.width, factor=2)
+        self.reach = Reach(encode=0, decode=0)
         self.down = nn.Conv2d(channels, 2 * config.width, 2, stride=2)
         self.up = nn.ConvTranspose2d(config.width, channels, 2, stride=2)
 
