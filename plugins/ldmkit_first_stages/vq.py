@@ -20,6 +20,7 @@ from ldmkit_first_stages.image_size import check_image_size
 from ldmkit_first_stages.networks import Decoder, Encoder
 from ldmkit_first_stages.packaged_quantisers import packaged
 from ldmkit_first_stages.quantiser import Quantiser
+from ldmkit_first_stages.reach import reach_of
 
 
 class VQAutoencoder(FirstStage):
@@ -65,6 +66,8 @@ class VQAutoencoder(FirstStage):
         z_channels = config.z_channels
         self.name = config.name
         self.spec = LatentSpec(channels=z_channels, factor=config.factor)
+        # a code is chosen position by position, which adds nothing to how far the decoder looks
+        self.reach = reach_of(layout, encoder_blocks=config.encoder_blocks, decoder_blocks=config.decoder_blocks)
         self.encoder = Encoder(layout, channels=channels, out_channels=z_channels, blocks=config.encoder_blocks)
         self.decoder = Decoder(layout, channels=channels, z_channels=z_channels, blocks=config.decoder_blocks)
         self.quantize = _quantiser(config)
