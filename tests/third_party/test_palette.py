@@ -47,7 +47,7 @@ def test_its_option_is_listed_and_explained(site: Path) -> None:
     assert "\ncond: class, palette, semantic, text\n" in run(site, "-m", "ldmkit", "run", "--help").stdout
     page = run(site, "-m", "ldmkit", "show", "cond", "palette").stdout
     assert page.startswith(
-        "cond=palette: colour words of a caption, as a vector\nfrom ldmkit-palette (palette) 0.3.0, "
+        "cond=palette: The colours that a caption names, in whatever order.\nfrom ldmkit-palette (palette) 0.3.0, "
     )
     assert "width: 32 # of the vector" in page
 

@@ -14,6 +14,7 @@ from ldmkit.artifacts.random import RowRandom
 from ldmkit.errors import ConfigError, Interrupted
 from ldmkit.registry.config import TrainConfig
 from ldmkit.registry.schema import typed
+from ldmkit.specs import OptimizerSpec
 from ldmkit.training.device import Compute
 from ldmkit.training.loop import Listeners, Loop
 
@@ -192,6 +193,7 @@ class Pictures:
         torch.manual_seed(0)
         self.model = VQAutoencoder(VQAutoencoder.Config(**DEMO | {"attention_factors": []} | changes), channels=3)
         self.players: Mapping[str, nn.Module] = {"first_stage": self.model}
+        self.own_optimizers: dict[str, OptimizerSpec] = {}
 
     def read(self, indices: list[int]) -> Tensor:
         return torch.stack([self.picture(index) for index in indices])
