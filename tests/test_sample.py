@@ -26,26 +26,27 @@ FEW_STEPS = [
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a run of text, and one of a class and a map."""
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two finished runs in one directory: of text, and of a class and a map."""
     directory = tmp_path_factory.mktemp("sample")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(directory)
-        for cond in ("cond=text", "cond=[class,semantic]"):
-            job(ldmkit.compose([*FEW_STEPS, cond]), [*FEW_STEPS, cond])
-    return directory
+        return {
+            name: job(ldmkit.compose([*FEW_STEPS, cond]), [*FEW_STEPS, cond]).absolute()
+            for name, cond in (("text", "cond=text"), ("both", "cond=[class,semantic]"))
+        }
 
 
 @pytest.fixture
-def text(place: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.chdir(place)
-    return sorted(path.name for path in place.glob("outputs/runs/*"))[0]
+def text(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(runs["text"].parents[2])
+    return runs["text"].name
 
 
 @pytest.fixture
-def both(place: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.chdir(place)
-    return sorted(path.name for path in place.glob("outputs/runs/*"))[1]
+def both(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(runs["both"].parents[2])
+    return runs["both"].name
 
 
 def pixels(path: Path) -> np.ndarray:
