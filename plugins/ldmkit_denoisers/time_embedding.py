@@ -31,7 +31,7 @@ def vector_embedding(kind: str, inputs: int, width: int) -> nn.Module:
         return nn.Sequential(nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width)))
     if inputs != width:
         raise ConfigError(
-            f"denoiser 'unet' got a vector of width {inputs} but vector_embedding=add expected {width}, 4 times channels; let the"
-            " conditioners yield that width, or set vector_embedding to mlp"
+            f"denoiser 'unet' got a vector of width {inputs} but vector_embedding=add expected {width}, 4 times"
+            " channels; let the conditioners yield that width, or set vector_embedding to mlp"
         )
     return nn.Identity()
