@@ -19,7 +19,7 @@ from ldmkit_first_stages.codebook import Codebook
 from ldmkit_first_stages.image_size import check_image_size
 from ldmkit_first_stages.networks import Decoder, Encoder
 from ldmkit_first_stages.packaged_quantisers import packaged
-from ldmkit_first_stages.quantiser import Quantiser
+from ldmkit_first_stages.quantiser import Quantiser, counts
 from ldmkit_first_stages.reach import reach_of
 
 
@@ -90,6 +90,10 @@ class VQAutoencoder(FirstStage):
         quantised = self.quantize.learn(posterior.mean, random)
         decoded = self.decoder(self.post_quant_conv(quantised.latents))
         return Reconstruction(decoded, posterior, quantised.penalty, quantised.parts)
+
+    def code_counts(self, latents: Tensor) -> Tensor:
+        """See :meth:`FirstStage.code_counts`."""
+        return counts(self.quantize.codes(latents), self.quantize.size)
 
     @property
     def last_layer(self) -> Tensor:
