@@ -128,7 +128,7 @@ def test_the_command_line_wins_over_a_recipe(composer: Composer) -> None:
 
 def test_what_a_recipe_says_of_a_conditioner_that_was_taken_out_can_be_taken_out_too(composer: Composer) -> None:
     taken = ["+experiment=paper/semantic_synthesis256_512", "cond=[class]"]
-    with pytest.raises(ConfigError, match="cond.semantic names no part; leave its keys out with ~cond.semantic"):
+    with pytest.raises(ConfigError, match=r"cond\.semantic names no part; leave its keys out with ~cond\.semantic"):
         ldmkit.check(composer.compose(taken))
     ldmkit.check(composer.compose([*taken, "~cond.semantic"]))
 
