@@ -136,7 +136,6 @@ class Conditioner(nn.Module, ABC):
         return images
 
 
-
 class Denoiser(nn.Module, ABC):
     """The network. Built with ``latent`` (:class:`LatentSpec`) and ``cond`` (:class:`CondSpec`).
 

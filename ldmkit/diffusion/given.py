@@ -46,7 +46,9 @@ def _is_picture(value: object, kind: str, channels: int) -> bool:
     return value.dtype == torch.uint8 and value.ndim == 4 and value.shape[1] == channels
 
 
-def picture_size(fields: Fields, specs: Mapping[str, FieldSpec], asked: tuple[int, int] | None) -> tuple[int, int] | None:
+def picture_size(
+    fields: Fields, specs: Mapping[str, FieldSpec], asked: tuple[int, int] | None
+) -> tuple[int, int] | None:
     """(H, W) of the picture that images and masks among ``fields`` belong to, or ``asked``, which they must agree with.
 
     None where neither says it.

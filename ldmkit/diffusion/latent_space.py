@@ -27,6 +27,11 @@ class LatentSpace:
         """Channels and factor."""
         return self.first_stage.spec
 
+    @property
+    def device(self) -> torch.device:
+        """Where the first stage's weights are; the CPU where it has none."""
+        return next((p.device for p in self.first_stage.parameters()), torch.device("cpu"))
+
     @torch.no_grad()
     def encode(self, images: Tensor, tiling: Tiling | None = DEFAULT_TILING) -> Tensor:
         """Pixels in [-1, 1] (B, C, H, W) => z0 (B, c, h, w), the posterior's mode, of about unit variance.

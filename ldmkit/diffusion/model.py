@@ -142,11 +142,12 @@ class LatentDiffusion(nn.Module):
         total = rows_of(fields, count, seeds)
         seeds = list(seeds) if seeds is not None else [seed + index for index in range(total)]
         pictures = []
-        for start in range(0, total, batch_size):
-            rows = slice(start, min(start + batch_size, total))
-            part = {name: value[rows] for name, value in fields.items()}
-            decoded = self._sample(part, seeds[rows], steps, latent_size, windows, tiling)
-            pictures.append(self.conditioners.paste(decoded, to_device(part, decoded.device)) if paste else decoded)
+        with _evaluating(self):
+            for start in range(0, total, batch_size):
+                rows = slice(start, min(start + batch_size, total))
+                part = {name: value[rows] for name, value in fields.items()}
+                decoded = self.decode(self._sample(part, seeds[rows], steps, latent_size, windows), tiling)
+                pictures.append(self.conditioners.paste(decoded, to_device(part, decoded.device)) if paste else decoded)
         return torch.cat(pictures) if pictures else torch.empty(0, self.data.channels, *(size or (self.data.size,) * 2))
 
     def _windows(self, window: int | None) -> Windows | None:
@@ -159,19 +160,16 @@ class LatentDiffusion(nn.Module):
         steps: int,
         latent_size: tuple[int, int],
         windows: Windows | None,
-        tiling: Tiling | None,
     ) -> Tensor:
-        with _evaluating(self):
-            random = RowRandom([(seed, "sample") for seed in seeds])
-            conditioning = self.conditioners(to_device(fields, self.device), latent_size).to(self.device)
-            null = self.conditioners.null(len(seeds), latent_size).to(self.device)
-            estimate: ConditionalDenoise = X0Estimate(self.denoiser, self.objective)
-            if windows:
-                estimate = windows.over(estimate, latent_size)
-            denoise = self.guidance.guide(estimate, conditioning, null)
-            noise = random.normal("noise", (self.first_stage.spec.channels, *latent_size), device=self.device)
-            z0 = self.sampler.sample(denoise, noise, self.objective.levels(steps).to(self.device), random)
-            return self.decode(z0, tiling)
+        random = RowRandom([(seed, "sample") for seed in seeds])
+        conditioning = self.conditioners(to_device(fields, self.device), latent_size).to(self.device)
+        null = self.conditioners.null(len(seeds), latent_size).to(self.device)
+        estimate: ConditionalDenoise = X0Estimate(self.denoiser, self.objective)
+        if windows:
+            estimate = windows.over(estimate, latent_size)
+        denoise = self.guidance.guide(estimate, conditioning, null)
+        noise = random.normal("noise", (self.first_stage.spec.channels, *latent_size), device=self.device)
+        return self.sampler.sample(denoise, noise, self.objective.levels(steps).to(self.device), random)
 
 
 @contextmanager

@@ -18,10 +18,10 @@ from ldmkit.values import Conditioning, Levels
 class Windows:
     """Windows of ``side`` x ``side`` latents, of which neighbours share half: x0 is the mean of their estimates.
 
-    Bar-Tal et al. 2023, "MultiDiffusion", equation 5: of all x0 this one is nearest to what every window asks for. The
-    weights fall off towards a window's edge as a raised cosine, so that no seam shows. The denoiser needs memory for one
-    window at a time, and its attention sees as many latents as in training, if ``side`` is the side trained on; what
-    lies further apart than a window agrees only through the windows between.
+    Bar-Tal et al. 2023, "MultiDiffusion", equation 5: of all x0 this one is nearest to what every window asks for.
+    The weights fall off towards a window's edge as a raised cosine, so that no seam shows. The denoiser needs memory
+    for one window at a time, and its attention sees as many latents as in training, if ``side`` is the side trained on;
+    what lies further apart than a window agrees only through the windows between.
     """
 
     side: int
