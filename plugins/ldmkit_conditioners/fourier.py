@@ -1,33 +1,17 @@
-"""A number as a vector."""
+"""Numbers as waves: networks read a number far better from its sines and cosines than from itself."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
-class Fourier(nn.Module):
-    """Numbers in about 0..1 => vectors of ``width``: cos and sin of them at ``frequencies``, then a linear map.
+def fourier_features(values: Tensor, frequencies: Tensor) -> Tensor:
+    """Values (...) => cosines, then sines, of ``frequencies`` (F,) cycles per unit: (..., 2F).
 
-    Frequencies are pi times powers of 2 from 1/2 to 2^6.
+    Vaswani et al. 2017, section 3.5; Tancik et al. 2020, equation 5.
     """
-
-    frequencies: Tensor
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(-1, 7), persistent=False)
-        self.linear = nn.Linear(2 * len(self.frequencies), width)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.linear.weight.device
-
-    def forward(self, numbers: Tensor) -> Tensor:
-        """(B,) => (B, width)."""
-        angles = numbers.to(self.frequencies)[:, None] * self.frequencies
-        out: Tensor = self.linear(torch.cat([angles.cos(), angles.sin()], dim=1))
-        return out
+    angles = 2 * math.pi * values.unsqueeze(-1) * frequencies.to(values.device)
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
 from ldmkit.artifacts.random import RowRandom
 from ldmkit.diffusion.latent_space import LatentSpace
@@ -17,7 +17,10 @@ from ldmkit.protocols import Conditioner
 from ldmkit.registry.ranges import at_least, below_one, between
 from ldmkit.specs import CondSpec, DataSpec, FieldSpec
 from ldmkit.values import Conditioning, Fields, to_pixels, to_uint8
-from ldmkit_conditioners.fourier import Fourier
+from ldmkit_conditioners.fourier import fourier_features
+
+FREQUENCIES = 2.0 ** torch.arange(-2, 6)
+"""At which the level of noise is told, in cycles per unit."""
 
 
 class LowRes(Conditioner):
@@ -61,7 +64,7 @@ class LowRes(Conditioner):
         self.observed = {config.field: FieldSpec("image", factor=config.factor)}
         self.fold = max(latents.spec.factor // config.factor, 1)
         self.spec = CondSpec(map=data.channels * self.fold**2, vector=config.width if config.noise else 0)
-        self.level = Fourier(config.width) if config.noise else None
+        self.to_vector = nn.Linear(2 * len(FREQUENCIES), config.width) if config.noise else None
 
     def observe(self, images: Tensor, random: RowRandom) -> Fields:
         """Smaller views, uint8; in training mode noisy pixels instead, beside their level ``<field> noise`` (B,)."""
@@ -78,12 +81,12 @@ class LowRes(Conditioner):
         if low.shape[2:] != (height, width):
             low = F.interpolate(low, size=(height, width), mode="bicubic", antialias=True)
         folded = rearrange(low, "b c (h y) (w x) -> b (c y x) h w", y=self.fold, x=self.fold)
-        return Conditioning(map=folded, vector=None if self.level is None else self.level(level))
+        vector = None if self.to_vector is None else self.to_vector(fourier_features(level, FREQUENCIES))
+        return Conditioning(map=folded, vector=vector)
 
     def null(self, batch: int, latent_size: tuple[int, int]) -> Conditioning:
-        device = None if self.level is None else self.level.device
-        vector = torch.zeros(batch, self.spec.vector, device=device) if self.level is not None else None
-        return Conditioning(map=torch.zeros(batch, self.spec.map, *latent_size, device=device), vector=vector)
+        vector = None if self.to_vector is None else self.to_vector.weight.new_zeros(batch, self.spec.vector)
+        return Conditioning(map=torch.zeros(batch, self.spec.map, *latent_size), vector=vector)
 
     def _with_level(self, fields: Fields) -> tuple[Tensor, Tensor]:
         """Pixels (B, C, H, W) and the level of the noise in them (B,): training's own, or that of sampling."""

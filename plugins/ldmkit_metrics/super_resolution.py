@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ldmkit.pretrained.lpips import Backbone
 from ldmkit.protocols import DataSource, Metric
 from ldmkit.values import Fields, to_pixels, to_uint8
 from ldmkit_metrics.lpips import LPIPS
@@ -30,7 +31,7 @@ class SuperResolution(Metric):
     class Config:
         name: str
         field: str
-        network: Literal["vgg", "alex", "squeeze"]
+        network: Backbone
         backbone: Literal["pretrained", "random"]
         weights: str | None
 
