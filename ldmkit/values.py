@@ -16,7 +16,8 @@ from torch import Tensor
 from ldmkit.artifacts.random import RowRandom
 
 Fields = Mapping[str, Any]
-"""Fields of a batch by name: text is a list of B strings, label int64 (B,), map int64 (B, H, W)."""
+"""Fields of a batch by name: text is a list of B strings, label int64 (B,), map int64 (B, H, W), image uint8
+(B, C, H, W), mask bool (B, H, W)."""
 
 
 @dataclass(frozen=True)
