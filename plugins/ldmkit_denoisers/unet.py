@@ -18,7 +18,6 @@ from ldmkit.specs import CondSpec, LatentSpec
 from ldmkit.values import Conditioning
 from ldmkit_denoisers.attention import MASKED, PlainAttention
 from ldmkit_denoisers.block import Block
-from ldmkit_denoisers.checkpointing import run
 from ldmkit_denoisers.layers import Norm, zeroed
 from ldmkit_denoisers.prepared import Prepared, check
 from ldmkit_denoisers.residual import Downsample, ResBlock, Upsample
@@ -75,11 +74,11 @@ class UNet(Denoiser):
         if cond.vector:
             self.label_emb = vector_embedding(config.vector_embedding, cond.vector, width)
         first = nn.Conv2d(latent.channels + cond.map, config.channels, 3, padding=1)
-        self.input_blocks = nn.ModuleList([Block([first])])
+        self.input_blocks = nn.ModuleList([self.block(first)])
         self.output_blocks = nn.ModuleList()
         channels, skips = self.build_input_blocks()
-        self.middle_block = Block(
-            [self.res_block(channels, channels), self.attention(channels, -1), self.res_block(channels, channels)]
+        self.middle_block = self.block(
+            self.res_block(channels, channels), self.attention(channels, -1), self.res_block(channels, channels)
         )
         self.build_output_blocks(channels, skips)
         last = zeroed(nn.Conv2d(config.channels, latent.channels, 3, padding=1))
@@ -101,13 +100,13 @@ class UNet(Denoiser):
                 channels = config.channels * multiplier
                 if 2**level in config.attention_factors:
                     layers.append(self.attention(channels, level))
-                self.input_blocks.append(Block(layers))
+                self.input_blocks.append(self.block(*layers))
                 self.keeps.append(every or repeat + 1 == config.res_blocks)
                 skips += [channels] * self.keeps[-1]
             if level + 1 < len(config.multipliers):
                 by_block = config.resample == "block"
                 down = self.res_block(channels, channels, "down") if by_block else Downsample(channels)
-                self.input_blocks.append(Block([down]))
+                self.input_blocks.append(self.block(down))
                 self.keeps.append(every)
                 skips += [channels] * every
         return channels, skips
@@ -129,7 +128,10 @@ class UNet(Denoiser):
                 if level and repeat + 1 == repeats:
                     by_block = config.resample == "block"
                     layers.append(self.res_block(channels, channels, "up") if by_block else Upsample(channels))
-                self.output_blocks.append(Block(layers))
+                self.output_blocks.append(self.block(*layers))
+
+    def block(self, *layers: nn.Module) -> Block:
+        return Block(layers, self.config.checkpointing)
 
     def res_block(self, inputs: int, outputs: int, resample: str | None = None) -> ResBlock:
         config = self.config
@@ -186,16 +188,16 @@ class UNet(Denoiser):
         time = self.time_embed(embedding)
         if prepared.vector is not None:
             time = time + prepared.vector
-        skips, checkpointing = [], self.config.checkpointing
+        skips = []
         for block, keeps in zip(self.input_blocks, self.keeps, strict=True):
-            features = run(block, features, time, prepared, checkpointing=checkpointing)
+            features = block(features, time, prepared)
             if keeps:
                 skips.append(features)
-        features = run(self.middle_block, features, time, prepared, checkpointing=checkpointing)
+        features = self.middle_block(features, time, prepared)
         for block, takes in zip(self.output_blocks, self.takes, strict=True):
             if takes:
                 features = torch.cat([features, skips.pop()], dim=1)
-            features = run(block, features, time, prepared, checkpointing=checkpointing)
+            features = block(features, time, prepared)
         return self.out(features).to(z.dtype)
 
     def input(self, z: Tensor, prepared: Prepared) -> Tensor:
