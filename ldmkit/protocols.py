@@ -247,7 +247,8 @@ class DataSource(ABC):
     def verify(self, images: Tensor, fields: Fields) -> Mapping[str, Tensor] | None:
         """Read back out of pixels, uint8 (B, C, H, W), whether each picture obeys ``fields``.
 
-        Returns bool (B,) by aspect, ``"all"`` among them, or None when the source cannot tell.
+        Returns by aspect bool (B,), or a score (B,) in [0, 1], and under ``"all"`` bool (B,): whether everything is
+        right. None when the source cannot tell.
         """
         return None
 

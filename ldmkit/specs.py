@@ -58,7 +58,8 @@ class FieldSpec:
     """One field of the data beside the image.
 
     ``kind`` is one of ``FIELD_KINDS`` and says what a batch holds: text, a list of B strings; label, int64 (B,);
-    map, int64 (B, H, W) of class indices. ``names`` are the classes of a label or map, by index.
+    map, int64 (B, H, W) of class indices; boxes, a list of B tensors (N, 5); scalar, float32 (B,); more in
+    ``ldmkit.values``. ``names`` are the classes of a label, map or boxes, by index.
     """
 
     kind: str
