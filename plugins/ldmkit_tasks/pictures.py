@@ -18,12 +18,12 @@ from ldmkit.values import Fields, to_uint8
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample on disk: what it was asked to be, and whether it is, by aspect (None where the data cannot tell)."""
+    """One sample on disk: what it was asked to be, and whether it is, or how much, by aspect; None: nobody can tell."""
 
     path: Path
     prompt: str
     seed: int
-    verdict: Mapping[str, bool] | None
+    verdict: Mapping[str, bool | float] | None
 
 
 def captions(model: LatentDiffusion, fields: Fields, count: int) -> list[str]:
@@ -79,7 +79,7 @@ def save_samples(run: Run, model: LatentDiffusion, fields: Fields, images: Tenso
             "version": __version__,
         }
         path = save_png(image, directory / f"{index:05d}.png", record)
-        obeys = None if verdict is None else {aspect: bool(right[index]) for aspect, right in verdict.items()}
+        obeys = None if verdict is None else {aspect: right[index].item() for aspect, right in verdict.items()}
         written.append(Sample(path, prompt, run.seed + index, obeys))
     shown = images[: run.settings.samples.grid]
     path = save_grid(shown, directory / "grid.png")

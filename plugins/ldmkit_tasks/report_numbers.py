@@ -56,7 +56,11 @@ def is_share(section: str, name: str) -> bool:
     """Whether a metric is a share of pictures."""
     if is_count(name):
         return False
-    return section == "prompt" or name == "verified" or name.startswith(("precision", "recall"))
+    return (
+        (section == "prompt" and not name.endswith("_iou"))
+        or name == "verified"
+        or name.startswith(("precision", "recall"))
+    )
 
 
 def share(name: str, metrics: Mapping[str, float]) -> Share:
