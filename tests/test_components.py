@@ -17,12 +17,17 @@ from ldmkit.registry.components import KINDS
 from ldmkit.registry.discovery import registry
 from ldmkit.testing import SUITES, Suite, checks
 
-NEEDED = {("data", "folder"): ["data.path='{pictures}'"]}
+NEEDED = {
+    ("data", "folder"): ["data.path='{pictures}'"],
+    ("cond", "scalar"): ["cond.scalar.field=weight"],
+}
 """Overrides without which an option cannot be built; ``{pictures}`` is a folder of captioned pictures."""
 
 VARIANTS = [
     ("cond", "class", ["cond.class.form=vector"]),
     ("loss", "kl", ["loss.perceptual=random", "loss.discriminator.game=vanilla", "loss.learned_variance=false"]),
+    ("cond", "layout", ["cond.layout.vector=false"]),
+    ("cond", "scalar", ["cond.scalar.field=weight", "cond.scalar.form=tokens"]),
     ("cond", "text", ["cond.text.vector=false"]),
     ("model", "vq-f8", ["model.revive_after=0", "model.placing=legacy", "model.dropout=0.1"]),
     ("model", "vq-f8", ["model.quantiser=fsq"]),
