@@ -147,8 +147,7 @@ class Shapes(DataSource):
 
     def _fields(self, scenes: np.ndarray, uniform: np.ndarray, semantic: Callable[[], Tensor]) -> Fields:
         framing = {
-            name: lambda value=value: torch.full((len(scenes),), float(value))  # type: ignore[misc]
-            for name, value in self._framing.items()
+            name: lambda value=value: torch.full((len(scenes),), float(value)) for name, value in self._framing.items()
         }
         return _LateFields(
             {
