@@ -7,6 +7,7 @@ carry what only the other parts know, mostly sizes. Legend of shapes: see ``ldmk
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 from ldmkit.artifacts.random import RowRandom
 from ldmkit.specs import CondSpec, DataSpec, LatentSpec, OptimizerSpec, Reach
 from ldmkit.values import Batch, Conditioning, Fields, Levels, Posterior, Reconstruction
+
+log = logging.getLogger("ldmkit")
 
 
 class FirstStage(nn.Module, ABC):
@@ -102,12 +105,22 @@ class Conditioner(nn.Module, ABC):
     needs: Mapping[str, str]
     spec: CondSpec
     dropout: float
+    _said: frozenset[str] = frozenset()
 
     def fit(self, fields: Fields, directory: Path) -> None:
         """Learn once from all training ``fields`` what training needs (a tokenizer), into files in ``directory``."""
 
     def restore(self, directory: Path) -> None:
         """Read back what :meth:`fit` wrote. Called before any :meth:`forward`, also right after a fit."""
+
+    def warn_of_loss(self, what: str, message: str) -> None:
+        """Log ``message``, that ``what``, such as the end of a caption, is not read: nothing is lost silently.
+
+        In training, where batches come again, only the first time; otherwise once for every ``what``.
+        """
+        if what not in self._said and not (self.training and self._said):
+            self._said |= {what}
+            log.warning(message)
 
     @abstractmethod
     def forward(self, fields: Fields, latent_size: tuple[int, int]) -> Conditioning:

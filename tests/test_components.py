@@ -19,9 +19,10 @@ from ldmkit.testing import SUITES, Suite, checks
 
 NEEDED = {
     ("data", "folder"): ["data.path='{pictures}'"],
+    ("cond", "hf-text"): ["cond.hf-text.path='{clip}'"],
     ("cond", "scalar"): ["cond.scalar.field=weight"],
 }
-"""Overrides without which an option cannot be built; ``{pictures}`` is a folder of captioned pictures."""
+"""Overrides without which an option cannot be built: a folder of captioned pictures, a text encoder."""
 
 VARIANTS = [
     ("cond", "class", ["cond.class.form=vector"]),
@@ -57,6 +58,12 @@ def suite(kind: str, option: str, overrides: tuple[str, ...]) -> type[Suite]:
 
 
 @pytest.fixture(scope="session")
+def files(pictures: Path, clip: Path) -> dict[str, Path]:
+    """What ``NEEDED`` and ``VARIANTS`` name."""
+    return {"pictures": pictures, "clip": clip}
+
+
+@pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve pictures in two folders, each with its caption and its map."""
     folder = tmp_path_factory.mktemp("pictures")
@@ -71,9 +78,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("kind", "option", "overrides", "check"), [*cases()])
 def test_a_registered_part_conforms(
-    kind: str, option: str, overrides: tuple[str, ...], check: str, pictures: Path
+    kind: str, option: str, overrides: tuple[str, ...], check: str, files: dict[str, Path]
 ) -> None:
-    filled = tuple(override.format(pictures=pictures) for override in overrides)
+    filled = tuple(override.format(**files) for override in overrides)
     try:
         getattr(suite(kind, option, filled)(), check)()
     except SkipTest as reason:

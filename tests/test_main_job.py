@@ -217,7 +217,12 @@ def test_own_images_train_and_a_corrupt_one_is_left_out_and_named(tmp_path: Path
     ("prepare", "overrides", "kind", "message"),
     [
         (Path.mkdir, [], DataError, "no image"),
-        (lambda folder: pictures(folder, captions=False), [], ConfigError, r"needs the field 'caption'.*crop_left \(scalar\)"),
+        (
+            lambda folder: pictures(folder, captions=False),
+            [],
+            ConfigError,
+            r"needs the field 'caption'.*crop_left \(scalar\)",
+        ),
         (pictures, ["cond=class"], ConfigError, r"needs the field 'class'.*caption \(text\)"),
         (
             lambda folder: (pictures(folder) / "000.png").write_bytes(b"no picture"),

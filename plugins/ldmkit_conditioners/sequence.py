@@ -1,8 +1,7 @@
-"""What conditioners that read a sequence share: rows of numbers, a transformer, and a word on what did not fit."""
+"""What conditioners that read a sequence share: rows of numbers, and a transformer that reads them."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 import torch
@@ -15,7 +14,6 @@ from ldmkit.values import Conditioning
 from ldmkit_conditioners.transformer import TokenTransformer
 
 PAD = 0
-log = logging.getLogger("ldmkit")
 
 
 class SequenceConditioner(Conditioner):
@@ -34,7 +32,6 @@ class SequenceConditioner(Conditioner):
             vocabulary=vocabulary, length=length, width=width, depth=depth, heads=heads, head_channels=head_channels
         )
         self.to_vector = nn.Linear(width, width) if vector else None
-        self._said: set[str] = set()
 
     def encode(self, rows: Sequence[Sequence[int]]) -> Conditioning:
         """B rows of 1 to ``length`` numbers each => tokens (B, length, D) with their mask, and the vector."""
@@ -51,12 +48,6 @@ class SequenceConditioner(Conditioner):
     def encode_null(self, row: Sequence[int], batch: int) -> Conditioning:
         """The same ``row`` for all of a ``batch``."""
         return self.encode([row]).apply(lambda value: value.expand(batch, *value.shape[1:]))
-
-    def warn_of_loss(self, what: str, message: str) -> None:
-        """Log ``message``: while training only the first, since batches come again; then for every ``what`` once."""
-        if what not in self._said and not (self.training and self._said):
-            self._said.add(what)
-            log.warning(message)
 
     def _pad(self, rows: Sequence[Sequence[int]]) -> Tensor:
         longest = max(map(len, rows), default=1)
