@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ldmkit.torchvision_operators import declare_torchvision_operators
+from ldmkit.pretrained.torchvision_operators import declare_torchvision_operators
 
 declare_torchvision_operators()
 
