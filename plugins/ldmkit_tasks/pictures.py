@@ -47,13 +47,16 @@ class Sample:
 
 
 def captions(model: LatentDiffusion, fields: Fields, count: int) -> list[str]:
-    """Say for each of ``count`` rows what the model was told, as far as words can: texts and the names of labels."""
+    """Say for each of ``count`` rows what the model was told, as far as words can: texts, names of labels and boxes."""
     said: list[Any] = []
     for name, kind in model.conditioners.needs.items():
         if kind == "text":
             said.append(fields[name])
         elif kind == "label":
             said.append([model.data.fields[name].names[int(value)] for value in fields[name]])
+        elif kind == "boxes":
+            names = model.data.fields[name].names
+            said.append([", ".join(names[int(label)] for label in boxes[:, 4]) for boxes in fields[name]])
     return [", ".join(row) for row in zip(*said, strict=True)] if said else [""] * count
 
 
