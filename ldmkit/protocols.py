@@ -7,6 +7,7 @@ carry what only the other parts know, mostly sizes. Legend of shapes: see ``ldmk
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from ldmkit.artifacts.random import RowRandom
 from ldmkit.specs import CondSpec, DataSpec, FieldSpec, LatentSpec, OptimizerSpec, Reach
 from ldmkit.values import Batch, Conditioning, Fields, Levels, Posterior, Reconstruction
+
+log = logging.getLogger("ldmkit")
 
 
 class FirstStage(nn.Module, ABC):
@@ -116,12 +119,22 @@ class Conditioner(nn.Module, ABC):
     dropout: float
     observed: Mapping[str, FieldSpec] = MappingProxyType({})
     in_latents: ClassVar[bool] = False
+    _said: frozenset[str] = frozenset()
 
     def fit(self, fields: Fields, directory: Path) -> None:
         """Learn once from all training ``fields`` what training needs (a tokenizer), into files in ``directory``."""
 
     def restore(self, directory: Path) -> None:
         """Read back what :meth:`fit` wrote. Called before any :meth:`forward`, also right after a fit."""
+
+    def warn_of_loss(self, what: str, message: str) -> None:
+        """Log ``message``, that ``what``, such as the end of a caption, is not read: nothing is lost silently.
+
+        In training, where batches come again, only the first time; otherwise once for every ``what``.
+        """
+        if what not in self._said and not (self.training and self._said):
+            self._said |= {what}
+            log.warning(message)
 
     @abstractmethod
     def forward(self, fields: Fields, latent_size: tuple[int, int]) -> Conditioning:
@@ -272,7 +285,8 @@ class DataSource(ABC):
     def verify(self, images: Tensor, fields: Fields) -> Mapping[str, Tensor] | None:
         """Read back out of pixels, uint8 (B, C, H, W), whether each picture obeys ``fields``.
 
-        Returns bool (B,) by aspect, ``"all"`` among them, or None when the source cannot tell.
+        Returns by aspect bool (B,), or a score (B,) in [0, 1], and under ``"all"`` bool (B,): whether everything is
+        right. None when the source cannot tell.
         """
         return None
 

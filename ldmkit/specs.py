@@ -58,9 +58,10 @@ class FieldSpec:
     """One field of the data beside the image.
 
     ``kind`` is one of ``FIELD_KINDS`` and says what a batch holds: text, a list of B strings; label, int64 (B,);
-    map, int64 (B, H, W) of class indices; image, uint8 (B, C, H, W); mask, bool (B, H, W), True where pixels are
-    missing. ``names`` are the classes of a label or map, by index. The sides of an image or mask are those of the
-    picture divided by ``factor``; 0: it may have any size.
+    map, int64 (B, H, W) of class indices; boxes, a list of B tensors (N, 5); scalar, float32 (B,); image, uint8
+    (B, C, H, W); mask, bool (B, H, W), True where pixels are missing; more in ``ldmkit.values``. ``names`` are the
+    classes of a label, map or boxes, by index. The sides of an image or mask are those of the picture divided by
+    ``factor``; 0: it may have any size.
     """
 
     kind: str
