@@ -12,7 +12,7 @@ from torch import Tensor
 Norm = Literal["l1", "l2", "huber"]
 Distance = Callable[[Tensor, Tensor], Tensor]
 
-ELEMENTWISE = {"l1": F.l1_loss, "l2": F.mse_loss, "huber": F.huber_loss}
+ELEMENTWISE: dict[str, Callable[..., Tensor]] = {"l1": F.l1_loss, "l2": F.mse_loss, "huber": F.huber_loss}
 
 
 def distance(norm: Norm) -> Distance:

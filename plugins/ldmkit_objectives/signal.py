@@ -60,7 +60,7 @@ def _without_tail(time: Tensor) -> Tensor:
 
 
 def shifted(abar: Tensor, shift: float) -> Tensor:
-    """Multiply sigma / alpha by ``shift``; of ``flow`` that is Esser et al. 2024, eq. 23, ``shift`` being sqrt(m / n)."""
+    """Multiply sigma / alpha by ``shift``; of ``flow`` that is Esser et al. 2024, eq. 23, with sqrt(m / n)."""
     return abar / (abar + shift**2 * (1 - abar))
 
 
