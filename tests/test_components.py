@@ -30,9 +30,9 @@ VARIANTS = [
     ("model", "vq-f8", ["model.quantiser=residual"]),
     ("denoiser", "unet", ["denoiser.norm=group", "denoiser.scale_shift=true", "denoiser.resample=block"]),
     ("objective", "v", ["objective.schedule.kind=linear", "objective.times.distribution=logit-normal"]),
-    ("objective", "v", ["objective.weight.kind=learned", "objective.variance=learned", "objective.norm=huber"]),
-    ("objective", "x0", ["objective.weight.kind=min-snr", "objective.schedule.zero_terminal_snr=true"]),
-    ("objective", "flow", ["objective.variance=learned", "objective.schedule.shift=3.0", "objective.weight.kind=p2"]),
+    ("objective", "v", ["objective.weight=learned", "objective.variance=learned", "objective.norm=huber"]),
+    ("objective", "x0", ["objective.weight=min-snr", "objective.schedule.zero_terminal_snr=true"]),
+    ("objective", "flow", ["objective.variance=learned", "objective.schedule.shift=3.0", "objective.weight=p2"]),
     ("sampler", "ddim", ["sampler.eta=1.0"]),
 ]
 """Keys that make another part of an option, in form or in law."""

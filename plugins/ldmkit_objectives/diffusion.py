@@ -12,13 +12,13 @@ from torch import Tensor
 from ldmkit.artifacts.random import RowRandom
 from ldmkit.errors import ConfigError
 from ldmkit.protocols import Objective
-from ldmkit.registry.ranges import at_least
+from ldmkit.registry.ranges import above, at_least
 from ldmkit.values import Levels
 from ldmkit_objectives.distance import Norm, distance
 from ldmkit_objectives.schedules import Schedule, ScheduleConfig
 from ldmkit_objectives.times import Times, TimesConfig
 from ldmkit_objectives.variance import step_kl
-from ldmkit_objectives.weights import Weight, WeightConfig
+from ldmkit_objectives.weights import Kind, Weight
 
 VLB_WEIGHT = 0.001
 """Weight of the variational bound in the hybrid loss (Nichol and Dhariwal 2021, section 3.1)."""
@@ -38,12 +38,15 @@ class Diffusion(Objective):
         name: str
         schedule: ScheduleConfig
         times: TimesConfig
-        weight: WeightConfig
+        weight: Kind
+        min_snr_gamma: float
+        p2_gamma: float
         norm: Norm
         offset_noise: float
         variance: Literal["fixed", "learned"]
 
         def __post_init__(self) -> None:
+            above(0, min_snr_gamma=self.min_snr_gamma, p2_gamma=self.p2_gamma)
             at_least(0, offset_noise=self.offset_noise)
             if self.variance == "learned":
                 at_least(2, **{"schedule.steps": self.schedule.steps})
@@ -52,7 +55,7 @@ class Diffusion(Objective):
         super().__init__()
         self.schedule = Schedule(config.schedule)
         self.times = Times(config.times)
-        self.weight = Weight(config.weight)
+        self.weight = Weight(config.weight, min_snr_gamma=config.min_snr_gamma, p2_gamma=config.p2_gamma)
         self.distance = distance(config.norm)
         self.offset_noise = config.offset_noise
         self.predictions = 2 if config.variance == "learned" else 1

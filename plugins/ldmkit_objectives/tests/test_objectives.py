@@ -126,13 +126,40 @@ def test_every_schedule_goes_with_every_objective(part: Any, kind: str, build: A
     assert loss.isfinite().all()
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"schedule.kind": "cosine"},
+        {"schedule.kind": "log-normal", "schedule.shift": 2.0},
+        {"schedule.zero_terminal_snr": True},
+        {"schedule.kind": "flow", "schedule.shift": 3.0},
+    ],
+    ids=str,
+)
+def test_a_walk_down_the_levels_gives_the_data_their_spread(part: Any, keys: dict[str, Any], build: Any) -> None:
+    """For data N(0, spread^2) the exact network is linear, and so is the map of the probability-flow ODE."""
+    if isinstance(part, Eps) and keys.get("schedule.kind", "linear") != "cosine":
+        keys = {"schedule.kind": "sigmoid"}
+    spread = 0.3
+    part, z = build(type(part), keys), None
+    levels = part.levels(500)
+    for at, after in itertools.pairwise(Levels(*(value.double() for value in vars(levels).values()))):
+        z = (at.alpha * spread).hypot(at.sigma).view(1, 1, 1, 1) if z is None else z
+        x0 = at.alpha * spread**2 / ((at.alpha * spread) ** 2 + at.sigma**2) * z
+        raw = raw_output(part, x0, (z - at.alpha * x0) / at.sigma, at)
+        x0 = part.denoiser_to_x0(raw, z, at)
+        z = after.alpha * x0 + after.sigma * (z - at.alpha * x0) / at.sigma  # DDIM
+    assert z is not None
+    assert z.item() == pytest.approx(spread, rel=0.02)
+
+
 @pytest.mark.parametrize("objective", [EDM, Flow, V, X0], ids=lambda part: part.__name__)
 @pytest.mark.parametrize("keys", [{"schedule.kind": "flow"}, {"schedule.zero_terminal_snr": True}], ids=str)
 @pytest.mark.parametrize("weight", ["uniform", "min-snr", "p2", "learned"])
 def test_all_is_finite_where_there_is_no_signal(
     objective: Any, keys: dict[str, Any], weight: str, build: Any, latents: Latents
 ) -> None:
-    part = build(objective, {**keys, "weight.kind": weight, "variance": "learned"})
+    part = build(objective, {**keys, "weight": weight, "variance": "learned"})
     last = part.scaled(part.schedule.at(torch.ones(2)))
     assert last.alpha.tolist() == [0, 0]
     raw = torch.cat([latents(2), latents(2)], 1).float().requires_grad_()
