@@ -48,8 +48,6 @@ class Diffusion(Objective):
         def __post_init__(self) -> None:
             above(0, min_snr_gamma=self.min_snr_gamma, p2_gamma=self.p2_gamma)
             at_least(0, offset_noise=self.offset_noise)
-            if self.variance == "learned":
-                at_least(2, **{"schedule.steps": self.schedule.steps})
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -80,7 +78,7 @@ class Diffusion(Objective):
         return self.scaled(self.schedule.levels(steps))
 
     def training_levels(self, random: RowRandom) -> Levels:
-        return self.scaled(self.schedule.at(self.times.draw(random, self.schedule.alpha.device)))
+        return self.scaled(self.times.draw(random, self.schedule))
 
     def denoiser_to_x0(self, raw: Tensor, z_t: Tensor, level: Levels) -> Tensor:
         return self.to_x0(self.split(raw, z_t)[0], z_t, level.beside(z_t))

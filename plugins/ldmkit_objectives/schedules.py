@@ -5,13 +5,14 @@ alpha_t = sqrt(abar_t), sigma_t = sqrt(1 - abar_t), where ``ldmkit_objectives.si
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from ldmkit.registry.ranges import above, at_least, finite
+from ldmkit.registry.ranges import above, at_least
 from ldmkit.values import Levels
 from ldmkit_objectives import signal
 
@@ -23,26 +24,22 @@ OF_BETAS = ("cosine", "linear", "linear-beta")
 class ScheduleConfig:
     """Keys of ``objective.schedule``; the comments in the option files say what they do."""
 
-    kind: Literal["cosine", "flow", "laplace", "linear", "linear-beta", "log-normal", "sigmoid"]
+    kind: Literal["cosine", "edm", "flow", "linear", "linear-beta", "sigmoid"]
     steps: int
     start: float
     end: float
-    center: float | None
-    spread: float | None
+    tau: float
     shift: float
     zero_terminal_snr: bool
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps)
+        at_least(2, steps=self.steps)
         if self.kind in {"linear", "linear-beta"}:
             if not 0 < self.start <= self.end:
                 raise ValueError(f"start is {self.start} but must be more than 0 and at most end, {self.end}")
             if self.end >= 1:
                 raise ValueError(f"end is {self.end} but must be below 1")
-        finite(center=self.center)
-        above(0, spread=self.spread, shift=self.shift)
-        if self.zero_terminal_snr:
-            at_least(2, steps=self.steps)
+        above(0, tau=self.tau, shift=self.shift)
 
     @property
     def ends_without_signal(self) -> bool:
@@ -51,12 +48,7 @@ class ScheduleConfig:
 
 
 def abar_of(config: ScheduleConfig) -> Tensor:
-    """abar_t of every training step: float64 (T,). ``center`` and ``spread`` of None are those of the paper."""
-
-    def given(value: float | None, papers: float) -> float:
-        return papers if value is None else value
-
-    center, spread = config.center, config.spread
+    """abar_t of every training step: float64 (T,)."""
     time = torch.arange(1, config.steps + 1, dtype=torch.float64) / config.steps
     match config.kind:
         case "cosine":
@@ -67,12 +59,10 @@ def abar_of(config: ScheduleConfig) -> Tensor:
             abar = torch.cumprod(1 - signal.linear_beta(config.steps, config.start, config.end), 0)
         case "flow":
             abar = signal.flow(time)
-        case "laplace":
-            abar = signal.laplace(time, given(center, 0.0), given(spread, 0.5))
-        case "log-normal":
-            abar = signal.log_normal(time, given(center, -1.2), given(spread, 1.2))
+        case "edm":
+            abar = signal.edm(time)
         case "sigmoid":
-            abar = signal.sigmoid(time, given(spread, 1.0))
+            abar = signal.sigmoid(time, config.tau)
     if config.zero_terminal_snr:
         abar = signal.zero_terminal(abar)
     return abar if config.shift == 1 else signal.shifted(abar, config.shift)
@@ -86,7 +76,7 @@ class Schedule(nn.Module):
 
     def __init__(self, config: ScheduleConfig) -> None:
         super().__init__()
-        self.whole_steps = config.kind in OF_BETAS
+        self.whole_steps, self.shift = config.kind in OF_BETAS, config.shift
         abar = abar_of(config)
         self.register_buffer("alpha", abar.sqrt().float(), persistent=False)
         self.register_buffer("sigma", (1 - abar).sqrt().float(), persistent=False)
@@ -100,6 +90,16 @@ class Schedule(nn.Module):
             return self.step(time * len(self) - 1)
         index = (time * len(self)).long().clamp(0, len(self) - 1)
         return Levels(self.alpha[index], self.sigma[index], index.to(self.alpha.dtype))
+
+    def at_log_snr(self, log_snr: Tensor) -> Levels:
+        """Levels of any ``log_snr`` (B,), as it is before the shift; told as the nearest time beyond the ends."""
+        log_snr = log_snr - 2 * math.log(self.shift)
+        alpha, sigma = log_snr.sigmoid().sqrt(), (-log_snr).sigmoid().sqrt()
+        angle, angles = torch.atan2(sigma, alpha), torch.atan2(self.sigma, self.alpha)
+        high = torch.searchsorted(angles, angle).clamp(1, len(self) - 1)
+        low = high - 1
+        part = ((angle - angles[low]) / (angles[high] - angles[low]).clamp_min(1e-12)).clamp(0, 1)
+        return Levels(alpha, sigma, low + part)
 
     def step(self, t: Tensor) -> Levels:
         """Levels at training step ``t`` (B,), clipped to [0, T - 1]; between two steps, on the chord of both."""

@@ -42,21 +42,11 @@ def sigmoid(time: Tensor, tau: float) -> Tensor:
     return ((last - here) / (last - first)).clamp(1e-9, 1)
 
 
-def laplace(time: Tensor, mu: float, b: float) -> Tensor:
-    """The log-SNR has a Laplace distribution over ``time``: Hang et al. 2024, "Improved noise schedule", table 1."""
-    time = _without_tail(time)
-    log_snr = mu - b * torch.sign(0.5 - time) * torch.log(1 - 2 * (0.5 - time).abs())
-    return log_snr.sigmoid()
-
-
-def log_normal(time: Tensor, mean: float, std: float) -> Tensor:
-    """log(sigma / alpha) is normal over ``time``: the noise levels of training in Karras et al. 2022, table 1."""
-    return (-2 * (mean + std * torch.special.ndtri(_without_tail(time)))).sigmoid()
-
-
-def _without_tail(time: Tensor) -> Tensor:
-    """Times of which the last is half a step before 1, where the noise would be infinite."""
-    return time.clamp(max=1 - 0.5 / len(time))
+def edm(time: Tensor) -> Tensor:
+    """sigma / alpha from 0.002 to 80, evenly in its seventh root: Karras et al. 2022, eq. 5 and table 1."""
+    least, most, rho = 0.002, 80.0, 7.0
+    sigma = (least ** (1 / rho) + time * (most ** (1 / rho) - least ** (1 / rho))) ** rho
+    return 1 / (1 + sigma.square())
 
 
 def shifted(abar: Tensor, shift: float) -> Tensor:

@@ -87,10 +87,9 @@ def test_the_error_of_eps_is_the_error_of_the_prediction_times_a_factor(
 
 def test_edm_is_the_preconditioning_of_its_table(build: Any, latents: Latents) -> None:
     sd = 0.5
-    part = build(EDM, {"schedule.kind": "log-normal", "sigma_data": sd})
-    time, normal = torch.tensor([0.1, 0.5, 0.9]), torch.distributions.Normal(-1.2, 1.2)
-    s = normal.icdf(time).exp()  # the noise level at these shares of training
-    level = part.schedule.at(time)
+    part = build(EDM, {"schedule.kind": "edm", "sigma_data": sd})
+    s = torch.tensor([0.01, 0.5, 40.0])
+    level = part.schedule.at_log_snr(-2 * s.log())
     torch.testing.assert_close(sd * level.sigma / level.alpha, s, rtol=1e-4, atol=0)
     z0, eps, raw = latents(3), latents(3).flip(0), latents(3, step=7)
     level = Levels(level.alpha.double(), level.sigma.double(), level.t)
@@ -104,6 +103,15 @@ def test_edm_is_the_preconditioning_of_its_table(build: Any, latents: Latents) -
     torch.testing.assert_close(target, (sd * z0 - c_skip * x) / c_out, rtol=0, atol=1e-6)
 
 
+def test_edm_draws_the_noise_levels_of_its_table(build: Any) -> None:
+    keys = {"schedule.kind": "edm", "times.distribution": "log-normal", "times.mean": -1.2, "times.std": 1.2}
+    part = build(EDM, {**keys, "sigma_data": 0.5})
+    part.times.quantiles = lambda random, device: torch.tensor([0.1, 0.5, 0.9])
+    level = part.training_levels(rows(3))
+    expected = torch.distributions.Normal(-1.2, 1.2).icdf(torch.tensor([0.1, 0.5, 0.9]))
+    torch.testing.assert_close((0.5 * level.sigma / level.alpha).log(), expected, rtol=0, atol=1e-4)
+
+
 def test_flow_walks_the_straight_line(build: Any, latents: Latents) -> None:
     part = build(Flow, {"schedule.kind": "flow"})
     level = part.scaled(part.schedule.at(torch.tensor([0.25, 0.5, 1.0])))
@@ -113,7 +121,7 @@ def test_flow_walks_the_straight_line(build: Any, latents: Latents) -> None:
     assert level.t.tolist() == pytest.approx([249, 499, 999], abs=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["linear", "cosine", "laplace", "flow"])
+@pytest.mark.parametrize("kind", ["linear", "cosine", "edm", "flow"])
 def test_every_schedule_goes_with_every_objective(part: Any, kind: str, build: Any, latents: Latents) -> None:
     if (type(part), kind) == (Eps, "flow"):
         pytest.skip("refused, see below")
@@ -130,7 +138,7 @@ def test_every_schedule_goes_with_every_objective(part: Any, kind: str, build: A
     "keys",
     [
         {"schedule.kind": "cosine"},
-        {"schedule.kind": "log-normal", "schedule.shift": 2.0},
+        {"schedule.kind": "edm", "schedule.shift": 2.0},
         {"schedule.zero_terminal_snr": True},
         {"schedule.kind": "flow", "schedule.shift": 3.0},
     ],
@@ -164,7 +172,7 @@ def test_all_is_finite_where_there_is_no_signal(
     assert last.alpha.tolist() == [0, 0]
     raw = torch.cat([latents(2), latents(2)], 1).float().requires_grad_()
     assert part.denoiser_to_x0(raw, latents(2).float(), last).isfinite().all()
-    part.times.draw = lambda random, device: torch.ones(len(random))
+    part.times.quantiles = lambda random, device: torch.ones(len(random))
     loss = part.loss(lambda z_t, t, _: raw, latents(2, step=7).float(), None, rows(2))
     assert loss.isfinite().all()
     loss.sum().backward()

@@ -1,7 +1,6 @@
 """The noise schedules are those of the papers, and give any number of levels."""
 
 import math
-from statistics import NormalDist
 from typing import Any
 
 import pytest
@@ -16,20 +15,15 @@ NODE = {
     "steps": 1000,
     "start": 0.00085,
     "end": 0.012,
-    "center": None,
-    "spread": None,
+    "tau": 1.0,
     "shift": 1.0,
     "zero_terminal_snr": False,
 }
-KINDS = ["linear", "linear-beta", "cosine", "sigmoid", "laplace", "log-normal", "flow"]
+KINDS = ["linear", "linear-beta", "cosine", "sigmoid", "edm", "flow"]
 
 
 def schedule(kind: str = "linear", **keys: Any) -> Schedule:
     return Schedule(typed(ScheduleConfig, {**NODE, "kind": kind, **keys}, "objective.schedule"))
-
-
-def log_snr(kind: str, time: float, **keys: Any) -> float:
-    return schedule(kind, **keys).at(torch.tensor([time])).log_snr.item()
 
 
 @pytest.mark.parametrize(
@@ -88,8 +82,7 @@ def test_levels_are_as_many_as_asked_and_fall(kind: str, steps: int) -> None:
     assert len(levels) == steps + 1
     assert levels.t[0] == 999
     assert (levels.t[:-1].diff() < 0).all()
-    assert (levels.alpha.diff() > 0).all()
-    assert (levels.sigma.diff() < 0).all()
+    assert (torch.atan2(levels.sigma.double(), levels.alpha.double()).diff() < 0).all()
 
 
 def test_every_number_of_levels_up_to_the_training_steps_is_made_of_distinct_training_steps() -> None:
@@ -124,11 +117,9 @@ def test_every_training_step_owns_an_equal_share_of_the_times() -> None:
         {"start": 0.0},
         {"end": 1.0},
         {"start": 0.5, "end": 0.1},
-        {"steps": 0},
-        {"steps": 1, "zero_terminal_snr": True},
-        {"spread": 0.0},
+        {"steps": 1},
+        {"tau": 0.0},
         {"shift": 0.0},
-        {"center": math.inf},
     ],
 )
 def test_numbers_out_of_range_are_refused_by_name(wrong: dict[str, float]) -> None:
@@ -151,33 +142,19 @@ def test_with_zero_terminal_snr_the_end_has_no_signal_and_the_beginning_is_kept(
     assert slope[100:900].std() / slope[100:900].mean() < 0.02  # alpha is moved and scaled, no more
 
 
-@pytest.mark.parametrize("time", [0.01, 0.25, 0.5, 0.75, 0.99])
-@pytest.mark.parametrize(("mu", "b"), [(None, None), (-1.0, 0.75)])
-def test_the_log_snr_of_laplace_has_a_laplace_distribution_over_time(
-    time: float, mu: float | None, b: float | None
-) -> None:
-    value = log_snr("laplace", time, center=mu, spread=b)
-    apart = (value - (mu or 0.0)) / (b or 0.5)
-    share_above = 0.5 * math.exp(-apart) if apart > 0 else 1 - 0.5 * math.exp(apart)
-    assert share_above == pytest.approx(time, abs=1e-4)
+def test_the_edm_schedule_has_the_noise_levels_of_its_paper() -> None:
+    level = schedule("edm").step(torch.tensor([499.0, 749.0, 999.0]))
+    ends = 0.002 ** (1 / 7), 80 ** (1 / 7)
+    expected = [(ends[0] + time * (ends[1] - ends[0])) ** 7 for time in (0.5, 0.75, 1.0)]
+    assert (level.sigma / level.alpha).tolist() == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("time", [0.01, 0.25, 0.5, 0.75, 0.99])
-@pytest.mark.parametrize(("mean", "std"), [(None, None), (0.5, 2.0)])
-def test_the_noise_of_log_normal_has_a_log_normal_distribution_over_time(
-    time: float, mean: float | None, std: float | None
-) -> None:
-    normal = NormalDist(-1.2 if mean is None else mean, std or 1.2)
-    log_sigma = -0.5 * log_snr("log-normal", time, center=mean, spread=std)
-    assert log_sigma == pytest.approx(normal.inv_cdf(time), abs=2e-3)
-
-
-@pytest.mark.parametrize("tau", [None, 0.5])
-def test_the_sigmoid_schedule_follows_its_formula(tau: float | None) -> None:
+@pytest.mark.parametrize("tau", [1.0, 0.5])
+def test_the_sigmoid_schedule_follows_its_formula(tau: float) -> None:
     def s(x: float) -> float:
-        return 1 / (1 + math.exp(-x / (tau or 1.0)))
+        return 1 / (1 + math.exp(-x / tau))
 
-    table = schedule("sigmoid", spread=tau).alpha.square()
+    table = schedule("sigmoid", tau=tau).alpha.square()
     for step in (0, 300, 700, 998):
         time = (step + 1) / 1000
         expected = (s(3) - s(-3 + 6 * time)) / (s(3) - s(-3))
@@ -200,7 +177,7 @@ def test_a_shift_multiplies_sigma_over_alpha(kind: str) -> None:
     torch.testing.assert_close(both[1], 2 * both[0], rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("kind", ["sigmoid", "laplace", "log-normal", "flow"])
+@pytest.mark.parametrize("kind", ["sigmoid", "edm", "flow"])
 def test_schedules_that_are_functions_of_time_know_every_time(kind: str) -> None:
     part = schedule(kind)
     levels = part.at(torch.linspace(0.4, 0.6, 4001))
@@ -209,3 +186,19 @@ def test_schedules_that_are_functions_of_time_know_every_time(kind: str) -> None
     torch.testing.assert_close(levels.t, torch.linspace(399, 599, 4001), rtol=0, atol=1e-3)
     between = part.step(torch.tensor([499.0, 499.5, 500.0])).log_snr
     assert (between[0] + between[2] - 2 * between[1]).abs() < 1e-4
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_levels_of_any_log_snr_are_told_as_the_time_that_has_it(kind: str, shift: float) -> None:
+    part = schedule(kind, shift=shift)
+    steps = part.step(torch.tensor([10.0, 300.0, 300.5, 900.0]))
+    found = part.at_log_snr(steps.log_snr + 2 * math.log(shift))  # asked for as it is before the shift
+    torch.testing.assert_close(found.t, steps.t, rtol=0, atol=0.05)
+    torch.testing.assert_close(found.log_snr, steps.log_snr, rtol=0, atol=1e-4)
+
+
+def test_beyond_the_ends_of_the_schedule_the_noise_is_as_asked_and_the_time_that_of_the_end() -> None:
+    found = schedule().at_log_snr(torch.tensor([20.0, -20.0]))
+    assert found.t.tolist() == [0, 999]
+    torch.testing.assert_close(found.log_snr, torch.tensor([20.0, -20.0]), rtol=1e-4, atol=0)

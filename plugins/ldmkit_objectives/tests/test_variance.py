@@ -99,7 +99,7 @@ def test_the_variance_has_no_say_in_the_estimate(build: Any, latents: Latents) -
 
 def test_the_first_step_has_a_bound(build: Any, latents: Latents) -> None:
     part, z0 = build(V, LEARNED), latents(2).float()
-    part.times.draw = lambda random, device: torch.zeros(len(random))
+    part.times.quantiles = lambda random, device: torch.zeros(len(random))
     loss = part.loss(lambda z_t, t, _: torch.cat([z_t, z_t], 1), z0, None, rows(2))
     assert loss.isfinite().all()
 

@@ -58,7 +58,7 @@ def test_p2_is_its_formula_on_the_error_of_eps(gamma: float, build: Any, random_
 
 
 @pytest.mark.parametrize("kind", ["min-snr", "p2"])
-@pytest.mark.parametrize("schedule", ["linear", "cosine", "laplace"])
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "edm"])
 def test_one_estimate_has_one_loss_in_every_parameterisation(
     kind: str, schedule: str, build: Any, latents: Latents
 ) -> None:
