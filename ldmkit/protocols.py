@@ -170,14 +170,20 @@ class Denoiser(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, z: Tensor, t: Tensor, conditioning: Any) -> Tensor:
-        """Noisy latents (B, c, h, w) at times t (B,) => raw output (B, c, h, w).
+        """Noisy latents (B, c, h, w) at times t (B,) => raw output (B, ``latent.outputs``, h, w).
 
         ``conditioning`` is a :class:`Conditioning` or what :meth:`prepare` made of one.
         """
 
 
 class Objective(nn.Module, ABC):
-    """The noise levels, what the network predicts, and how its error is weighted."""
+    """The noise levels, what the network predicts, and how its error is weighted.
+
+    ``predictions`` is how many numbers it wants from the network for each number of a latent: raw outputs have
+    ``predictions`` * c channels.
+    """
+
+    predictions: int = 1
 
     @abstractmethod
     def levels(self, steps: int) -> Levels:

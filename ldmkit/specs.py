@@ -10,10 +10,19 @@ FIELD_KINDS = ("text", "label", "map", "boxes", "image", "mask", "scalar")
 
 @dataclass(frozen=True, kw_only=True)
 class LatentSpec:
-    """The latent grid of a first stage: ``channels`` x (H / ``factor``) x (W / ``factor``)."""
+    """The latent grid of a first stage: ``channels`` x (H / ``factor``) x (W / ``factor``).
+
+    ``predictions`` is how many numbers a denoiser gives for each number of a latent; its objective says so.
+    """
 
     channels: int
     factor: int
+    predictions: int = 1
+
+    @property
+    def outputs(self) -> int:
+        """Channels that a denoiser gives."""
+        return self.channels * self.predictions
 
 
 @dataclass(frozen=True, kw_only=True)

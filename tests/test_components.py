@@ -41,6 +41,11 @@ VARIANTS = [
         ["denoiser.transformer_depth=[1,2]", "denoiser.projection=linear", "denoiser.checkpointing=true"],
     ),
     ("objective", "v", ["objective.schedule.kind=linear", "objective.times.distribution=logit-normal"]),
+    ("objective", "v", ["objective.weight=learned", "objective.variance=learned", "objective.norm=huber"]),
+    ("objective", "v", ["objective.times.distribution=log-normal", "objective.schedule.kind=sigmoid"]),
+    ("objective", "x0", ["objective.times.distribution=laplace", "objective.schedule.kind=edm"]),
+    ("objective", "x0", ["objective.weight=min-snr", "objective.schedule.zero_terminal_snr=true"]),
+    ("objective", "flow", ["objective.variance=learned", "objective.schedule.shift=3.0", "objective.weight=p2"]),
     ("sampler", "ddim", ["sampler.eta=1.0"]),
 ]
 """Keys that make another part of an option, in form or in law."""
