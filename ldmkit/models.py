@@ -16,7 +16,7 @@ from ldmkit.diffusion.conditioners import Conditioners
 from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.diffusion.statistics import LatentStatistics
 from ldmkit.errors import CheckpointError, ConfigError
-from ldmkit.protocols import Conditioner, DataSource, FirstStage, FirstStageLoss
+from ldmkit.protocols import Conditioner, DataSource, Denoiser, FirstStage, FirstStageLoss
 from ldmkit.registry.composing import check
 from ldmkit.registry.discovery import registry
 from ldmkit.registry.schema import typed
@@ -61,6 +61,7 @@ def build(config: Mapping[str, Any], data: DataSpec | None = None) -> LatentDiff
     _check_accepted(config, joined)
     with seeded(seed, "denoiser"):
         denoiser = build_part("denoiser", config["denoiser"], latent=first_stage.spec, cond=joined.spec)
+    _check_grid(config, data.size // first_stage.spec.factor, denoiser)
     return LatentDiffusion(
         data=data,
         first_stage=first_stage,
@@ -212,4 +213,14 @@ def _check_accepted(config: Mapping[str, Any], conditioners: Conditioners) -> No
         raise ConfigError(
             f"denoiser '{config['denoiser']['name']}' takes {', '.join(sorted(accepts)) or 'no conditioning'}, "
             f"but cond=[{','.join(config['cond'])}] yields {', '.join(sorted(refused))}"
+        )
+
+
+def _check_grid(config: Mapping[str, Any], size: int, denoiser: Denoiser) -> None:
+    """Raise ConfigError where a latent grid of ``size`` x ``size`` is none that ``denoiser`` can take."""
+    if size % denoiser.multiple:
+        raise ConfigError(
+            f"model '{config['model']['name']}' makes latents of {size}x{size} from images of this size, but denoiser"
+            f" '{config['denoiser']['name']}' takes multiples of {denoiser.multiple}; choose another data.size, model or"
+            " size of its patches or levels"
         )

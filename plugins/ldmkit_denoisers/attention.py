@@ -49,24 +49,42 @@ def join_heads(features: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head attention of features of width C = ``channels`` to something of width D = ``tokens``."""
+    """Multi-head attention of features of width C = ``channels`` to something of width D = ``tokens``.
 
-    def __init__(self, channels: int, tokens: int, heads: int, dropout: float) -> None:
+    ``bias`` is that of Q, K and V. ``qk_norm`` gives each head's q and k a root mean square of one and a learned scale
+    (Esser et al. 2024, section 5.3.2), so that scores cannot grow without bound.
+    """
+
+    def __init__(
+        self, channels: int, tokens: int, heads: int, dropout: float, *, bias: bool = False, qk_norm: bool = False
+    ) -> None:
         super().__init__()
         self.heads = heads
-        self.to_q = nn.Linear(channels, channels, bias=False)
-        self.to_k = nn.Linear(tokens, channels, bias=False)
-        self.to_v = nn.Linear(tokens, channels, bias=False)
+        self.to_q = nn.Linear(channels, channels, bias=bias)
+        self.to_k = nn.Linear(tokens, channels, bias=bias)
+        self.to_v = nn.Linear(tokens, channels, bias=bias)
         self.to_out = nn.Sequential(nn.Linear(channels, channels), nn.Dropout(dropout))
+        self.norm_q = nn.RMSNorm(channels // heads, eps=1e-6) if qk_norm else nn.Identity()
+        self.norm_k = nn.RMSNorm(channels // heads, eps=1e-6) if qk_norm else nn.Identity()
+
+    def queries(self, features: Tensor) -> Tensor:
+        """Features (B, N, C) => Q (B, H, N, d)."""
+        q = split_heads(self.to_q(features), self.heads)
+        return self.norm_q(q).to(q.dtype)
 
     def keys_values(self, tokens: Tensor) -> KeysValues:
         """Tokens (B, M, D) => K and V, each (B, H, M, d)."""
-        return split_heads(self.to_k(tokens), self.heads), split_heads(self.to_v(tokens), self.heads)
+        k, v = split_heads(self.to_k(tokens), self.heads), split_heads(self.to_v(tokens), self.heads)
+        return self.norm_k(k).to(k.dtype), v
+
+    def out(self, attended: Tensor) -> Tensor:
+        """What the heads have found, (B, H, N, d) => (B, N, C)."""
+        return self.to_out(join_heads(attended))
 
     def forward(self, features: Tensor, keys_values: KeysValues | None = None, bias: Tensor | None = None) -> Tensor:
         """Features (B, N, C) attend to ``keys_values``, or to themselves where there are none: (B, N, C)."""
         k, v = self.keys_values(features) if keys_values is None else keys_values
-        return self.to_out(join_heads(attend(split_heads(self.to_q(features), self.heads), k, v, bias)))
+        return self.out(attend(self.queries(features), k, v, bias))
 
 
 class PlainAttention(nn.Module):
