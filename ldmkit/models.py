@@ -220,7 +220,7 @@ def _check_grid(config: Mapping[str, Any], size: int, denoiser: Denoiser) -> Non
     """Raise ConfigError where a latent grid of ``size`` x ``size`` is none that ``denoiser`` can take."""
     if size % denoiser.multiple:
         raise ConfigError(
-            f"model '{config['model']['name']}' makes latents of {size}x{size} from images of this size, but denoiser"
-            f" '{config['denoiser']['name']}' takes multiples of {denoiser.multiple}; choose another data.size, model or"
-            " size of its patches or levels"
+            f"model '{config['model']['name']}' makes latents of {size}x{size}, but denoiser"
+            f" '{config['denoiser']['name']}' takes multiples of {denoiser.multiple}; change data.size, the model,"
+            " or the denoiser's patches or levels"
         )

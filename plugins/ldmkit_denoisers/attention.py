@@ -8,6 +8,7 @@ Legend: B batch, N image positions, M tokens, C feature width, D token width, H 
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -48,6 +49,18 @@ def join_heads(features: Tensor) -> Tensor:
     return features.transpose(1, 2).flatten(2)
 
 
+class HeadNorm(nn.Module):
+    """Root mean square norm over the width of each head, with a learned scale (Zhang and Sennrich 2019)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, H, N, d) => (B, H, N, d), in the type of the features."""
+        return F.rms_norm(features, self.weight.shape, self.weight.to(features.dtype), eps=1e-6)
+
+
 class Attention(nn.Module):
     """Multi-head attention of features of width C = ``channels`` to something of width D = ``tokens``.
 
@@ -64,18 +77,16 @@ class Attention(nn.Module):
         self.to_k = nn.Linear(tokens, channels, bias=bias)
         self.to_v = nn.Linear(tokens, channels, bias=bias)
         self.to_out = nn.Sequential(nn.Linear(channels, channels), nn.Dropout(dropout))
-        self.norm_q = nn.RMSNorm(channels // heads, eps=1e-6) if qk_norm else nn.Identity()
-        self.norm_k = nn.RMSNorm(channels // heads, eps=1e-6) if qk_norm else nn.Identity()
+        self.norm_q = HeadNorm(channels // heads) if qk_norm else nn.Identity()
+        self.norm_k = HeadNorm(channels // heads) if qk_norm else nn.Identity()
 
     def queries(self, features: Tensor) -> Tensor:
         """Features (B, N, C) => Q (B, H, N, d)."""
-        q = split_heads(self.to_q(features), self.heads)
-        return self.norm_q(q).to(q.dtype)
+        return self.norm_q(split_heads(self.to_q(features), self.heads))
 
     def keys_values(self, tokens: Tensor) -> KeysValues:
         """Tokens (B, M, D) => K and V, each (B, H, M, d)."""
-        k, v = split_heads(self.to_k(tokens), self.heads), split_heads(self.to_v(tokens), self.heads)
-        return self.norm_k(k).to(k.dtype), v
+        return self.norm_k(split_heads(self.to_k(tokens), self.heads)), split_heads(self.to_v(tokens), self.heads)
 
     def out(self, attended: Tensor) -> Tensor:
         """What the heads have found, (B, H, N, d) => (B, N, C)."""

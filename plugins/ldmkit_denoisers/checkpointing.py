@@ -1,4 +1,4 @@
-"""Gradient checkpointing: less memory for more work (Chen et al. 2016, "Training deep nets with sublinear memory cost")."""
+"""Gradient checkpointing: less memory for more work (Chen et al. 2016, "... with sublinear memory cost")."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ldmkit_denoisers.attention import KeysValues, attend, split_heads
+from ldmkit_denoisers.attention import HeadNorm, KeysValues, attend, split_heads
 from ldmkit_denoisers.dit_block import DiTBlock, Modulation, modulate
 
 
@@ -63,13 +63,12 @@ class LastTokens(nn.Module):
         self.heads = heads
         self.modulation = Modulation(width, 2)
         self.to_k, self.to_v = nn.Linear(width, width), nn.Linear(width, width)
-        self.norm_k = nn.RMSNorm(width // heads, eps=1e-6) if qk_norm else nn.Identity()
+        self.norm_k = HeadNorm(width // heads) if qk_norm else nn.Identity()
 
     def keys_values(self, tokens: Tensor, condition: Tensor) -> KeysValues:
         """Tokens (B, M, D) and the condition (B, D) => K and V, each (B, H, M, d)."""
         tokens = modulate(tokens, *self.modulation(condition))
-        k, v = split_heads(self.to_k(tokens), self.heads), split_heads(self.to_v(tokens), self.heads)
-        return self.norm_k(k).to(k.dtype), v
+        return self.norm_k(split_heads(self.to_k(tokens), self.heads)), split_heads(self.to_v(tokens), self.heads)
 
 
 def joined(tokens: KeysValues, features: KeysValues) -> KeysValues:

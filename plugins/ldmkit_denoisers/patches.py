@@ -12,7 +12,7 @@ from torch import Tensor, nn
 class EdgeConvolution(nn.Module):
     """A convolution with which a network begins or ends.
 
-    It is no ``nn.Conv2d``, so that Muon, which is for hidden weights and takes those of such layers, leaves it to AdamW.
+    It is no ``nn.Conv2d``: Muon, which is for hidden weights, takes those of such layers, and leaves this one to AdamW.
     """
 
     def __init__(self, inputs: int, outputs: int, size: int, *, stride: int = 1, padding: int = 0) -> None:

@@ -79,9 +79,7 @@ def silence_pads(conditioning: Conditioning) -> tuple[Tensor | None, Tensor | No
     return tokens.masked_fill(~mask[:, :, None], 0), bias[:, None, None, :]
 
 
-def with_map(
-    z: Tensor, map: Tensor | None, *, latent: LatentSpec, multiple: int, denoiser: str, remedy: str
-) -> Tensor:
+def with_map(z: Tensor, map: Tensor | None, *, latent: LatentSpec, multiple: int, denoiser: str, remedy: str) -> Tensor:
     """Concatenate ``map`` to noisy latents ``z``: (B, c + K, h, w), in the type of ``z``.
 
     Raises ConfigError, which ends in ``remedy``, when h or w is no multiple of ``multiple``, and when channels or sizes

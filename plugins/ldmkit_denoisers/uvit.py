@@ -135,7 +135,7 @@ class UViT(Denoiser):
         """What the patches of such a grid add for their places: (rows * columns, D)."""
         if self.positions is None:
             return sincos_positions(rows, columns, self.config.width, device=device)
-        table = self.positions
+        table: Tensor = self.positions
         if table.shape[2:] != (rows, columns):
             table = F.interpolate(table, (rows, columns), mode="bicubic", align_corners=False)
         return to_sequence(table)[0]
