@@ -61,7 +61,7 @@ def build(config: Mapping[str, Any], data: DataSpec | None = None) -> LatentDiff
     _check_accepted(config, joined)
     with seeded(seed, "denoiser"):
         denoiser = build_part("denoiser", config["denoiser"], latent=first_stage.spec, cond=joined.spec)
-    _check_grid(config, data.size // first_stage.spec.factor, denoiser)
+    _check_grid(config, data, first_stage.spec.factor, denoiser)
     return LatentDiffusion(
         data=data,
         first_stage=first_stage,
@@ -199,12 +199,16 @@ def check_size(size: int, first_stage: FirstStage, name: str) -> None:
     """Raise ConfigError where images of ``size`` pixels do not divide by the factor of ``first_stage``."""
     factor = first_stage.spec.factor
     if size % factor:
-        lower = size // factor * factor
-        sizes = [str(near) for near in (lower, lower + factor) if near]
         raise ConfigError(
-            f"images of {size} pixels do not divide by the factor {factor} of model '{name}'; "
-            f"nearest that do: data.size={' or data.size='.join(sizes)}"
+            f"images of {size} pixels do not divide by the factor {factor} of model '{name}'; {_nearest(size, factor)}"
         )
+
+
+def _nearest(size: int, multiple: int) -> str:
+    """Say which sizes of images near ``size`` are multiples of ``multiple``."""
+    lower = size // multiple * multiple
+    sizes = [str(near) for near in (lower, lower + multiple) if near]
+    return f"nearest that do: data.size={' or data.size='.join(sizes)}"
 
 
 def _check_accepted(config: Mapping[str, Any], conditioners: Conditioners) -> None:
@@ -216,11 +220,12 @@ def _check_accepted(config: Mapping[str, Any], conditioners: Conditioners) -> No
         )
 
 
-def _check_grid(config: Mapping[str, Any], size: int, denoiser: Denoiser) -> None:
-    """Raise ConfigError where a latent grid of ``size`` x ``size`` is none that ``denoiser`` can take."""
-    if size % denoiser.multiple:
+def _check_grid(config: Mapping[str, Any], data: DataSpec, factor: int, denoiser: Denoiser) -> None:
+    """Raise ConfigError where ``denoiser`` cannot take what a first stage of ``factor`` makes of images of ``data``."""
+    grid, multiple = data.size // factor, denoiser.multiple
+    if grid % multiple:
         raise ConfigError(
-            f"model '{config['model']['name']}' makes latents of {size}x{size}, but denoiser"
-            f" '{config['denoiser']['name']}' takes multiples of {denoiser.multiple}; change data.size, the model,"
-            " or the denoiser's patches or levels"
+            f"latents of {grid}x{grid}, which model '{config['model']['name']}' makes of images of {data.size} pixels,"
+            f" do not divide by the {multiple} of denoiser '{config['denoiser']['name']}';"
+            f" {_nearest(data.size, factor * multiple)}"
         )

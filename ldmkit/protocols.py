@@ -43,6 +43,13 @@ class FirstStage(nn.Module, ABC):
         posterior = self.encode(images)
         return Reconstruction(self.decode(posterior.sample(random)), posterior)
 
+    def code_counts(self, latents: Tensor) -> Tensor | None:
+        """How often each of n codes stands for a position of ``latents`` (B, c, h, w), in q codebooks: int64 (q, n).
+
+        None where the decoder takes latents as they are.
+        """
+        return None
+
     @property
     def last_layer(self) -> Tensor | None:
         """Weight of the decoder's last layer, at which a loss may compare gradients; None where there is none."""

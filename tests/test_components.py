@@ -29,6 +29,14 @@ VARIANTS = [
     ("model", "vq-f8", ["model.quantiser=lfq", "model.codes=16"]),
     ("model", "vq-f8", ["model.quantiser=residual"]),
     ("denoiser", "unet", ["denoiser.norm=group", "denoiser.scale_shift=true", "denoiser.resample=block"]),
+    (
+        "denoiser",
+        "unet",
+        ["denoiser.transformer_depth=[1,2]", "denoiser.projection=linear", "denoiser.checkpointing=true"],
+    ),
+    ("denoiser", "dit", ["denoiser.tokens=in-context"]),
+    ("denoiser", "dit", ["denoiser.tokens=joint", "denoiser.qk_norm=true", "denoiser.patch_size=2"]),
+    ("denoiser", "uvit", ["denoiser.learned_positions=4", "denoiser.patch_size=2"]),
     ("objective", "v", ["objective.schedule.kind=linear", "objective.times.distribution=logit-normal"]),
     ("sampler", "ddim", ["sampler.eta=1.0"]),
 ]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 
-def run(block: nn.Module, *inputs: Any, checkpointing: bool) -> Any:
-    """``block(*inputs)``; with ``checkpointing``, what its backward needs is computed again there and not kept."""
+def run(block: Callable[..., Any], *inputs: Any, checkpointing: bool) -> Any:
+    """``block(*inputs)``; with ``checkpointing``, what its backward pass needs is not kept but computed again there.
+
+    Random numbers are the same again.
+    """
     if checkpointing and torch.is_grad_enabled():
         return checkpoint(block, *inputs, use_reentrant=False)
     return block(*inputs)

@@ -17,8 +17,8 @@ from ldmkit_denoisers.attention import Attention
 from ldmkit_denoisers.checkpointing import run
 from ldmkit_denoisers.dit_block import DiTBlock, Modulation, modulate
 from ldmkit_denoisers.joint_block import JointBlock, LastJointBlock
-from ldmkit_denoisers.layers import xavier, zeroed
-from ldmkit_denoisers.patches import EdgeConvolution, FromPatches, to_sequence
+from ldmkit_denoisers.layers import Pointwise, xavier, zeroed
+from ldmkit_denoisers.patches import EdgeConvolution, to_latents, to_sequence
 from ldmkit_denoisers.positions import sincos_positions
 from ldmkit_denoisers.prepared import PreparedSequence, check, silence_pads, with_map
 from ldmkit_denoisers.time_embedding import time_embedding
@@ -71,7 +71,7 @@ class DiT(Denoiser):
         self.patch_embed = EdgeConvolution(channels, width, size, stride=size)
         self.blocks = nn.ModuleList(self.block(last=index + 1 == config.depth) for index in range(config.depth))
         self.last_modulation = Modulation(width, 2)
-        self.from_patches = FromPatches(width, latent.channels, size)
+        self.proj_out = zeroed(Pointwise(width, size**2 * latent.channels, axes=0))
         self.apply(initialise)
 
     def block(self, *, last: bool) -> nn.Module:
@@ -120,8 +120,8 @@ class DiT(Denoiser):
         if prepared.vector is not None:
             condition = condition + prepared.vector
         features = self.through_blocks(features, condition, prepared)
-        raw = self.from_patches(modulate(features, *self.last_modulation(condition)), rows, columns)
-        return raw.to(z.dtype)
+        raw = self.proj_out(modulate(features, *self.last_modulation(condition)))
+        return to_latents(raw, rows, columns, self.config.patch_size).to(z.dtype)
 
     def through_blocks(self, features: Tensor, condition: Tensor, prepared: PreparedSequence) -> Tensor:
         """Features (B, N, D) and the condition (B, D) => (B, N, D). The sequence is tokens, then patches."""
@@ -156,7 +156,7 @@ def initialise(module: nn.Module) -> None:
     match module:
         case nn.Linear():
             xavier(module)
-        case Modulation() | FromPatches():
+        case Modulation():
             zeroed(module)
         case DiTBlock(cross_attention=Attention() as across):
             zeroed(across.to_out)

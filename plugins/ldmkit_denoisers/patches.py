@@ -27,24 +27,15 @@ class EdgeConvolution(nn.Module):
         return F.conv2d(features, self.weight, self.bias, self.stride, self.padding)
 
 
-class FromPatches(nn.Module):
-    """Linear from the features of each patch to its pixels of the latent grid. As an edge, it is AdamW's."""
-
-    def __init__(self, width: int, channels: int, patch_size: int) -> None:
-        super().__init__()
-        self.patch_size = patch_size
-        outputs, bound = patch_size**2 * channels, 1 / math.sqrt(width)
-        self.weight = nn.Parameter(torch.empty(outputs, width).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.zeros(outputs))
-
-    def forward(self, features: Tensor, rows: int, columns: int) -> Tensor:
-        """(B, rows * columns, D) => (B, c, rows * p, columns * p); a patch is ordered row, column, channel."""
-        size = self.patch_size
-        patches = F.linear(features, self.weight, self.bias).unflatten(2, (size, size, -1))
-        grid = patches.unflatten(1, (rows, columns))  # (B, rows, columns, p, p, c)
-        return grid.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
-
-
-def to_sequence(features: Tensor) -> Tensor:
+def to_sequence(grid: Tensor) -> Tensor:
     """(B, D, rows, columns) => (B, rows * columns, D), row by row."""
-    return features.flatten(2).transpose(1, 2)
+    return grid.flatten(2).transpose(1, 2)
+
+
+def to_latents(patches: Tensor, rows: int, columns: int, size: int) -> Tensor:
+    """(B, rows * columns, p * p * c) => (B, c, rows * p, columns * p), p = ``size``.
+
+    A patch is ordered by row, column, channel.
+    """
+    grid = patches.unflatten(2, (size, size, -1)).unflatten(1, (rows, columns))  # (B, rows, columns, p, p, c)
+    return grid.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)

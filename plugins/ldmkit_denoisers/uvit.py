@@ -14,8 +14,8 @@ from ldmkit.specs import CondSpec, LatentSpec
 from ldmkit.values import Conditioning
 from ldmkit_denoisers.attention import Attention
 from ldmkit_denoisers.checkpointing import run
-from ldmkit_denoisers.layers import xavier, zeroed
-from ldmkit_denoisers.patches import EdgeConvolution, FromPatches, to_sequence
+from ldmkit_denoisers.layers import Pointwise, xavier, zeroed
+from ldmkit_denoisers.patches import EdgeConvolution, to_latents, to_sequence
 from ldmkit_denoisers.positions import sincos_positions
 from ldmkit_denoisers.prepared import PreparedSequence, check, silence_pads, with_map
 from ldmkit_denoisers.time_embedding import time_embedding
@@ -85,7 +85,7 @@ class UViT(Denoiser):
         self.middle = self.block()
         self.blocks_out = nn.ModuleList(self.block(skip=True) for _ in range(half))
         self.norm = nn.LayerNorm(width)
-        self.from_patches = FromPatches(width, latent.channels, size)
+        self.proj_out = Pointwise(width, size**2 * latent.channels, axes=0)
         self.last = zeroed(EdgeConvolution(latent.channels, latent.channels, 3, padding=1))
         self.apply(lambda module: xavier(module) if isinstance(module, nn.Linear) else None)
 
@@ -129,7 +129,7 @@ class UViT(Denoiser):
         sequence = torch.cat([time.to(features.dtype), *told, features], dim=1)
         bias = None if prepared.bias is None else F.pad(prepared.bias, (1, rows * columns))
         hidden = self.norm(self.through_blocks(sequence, bias))[:, -rows * columns :]
-        return self.last(self.from_patches(hidden, rows, columns)).to(z.dtype)
+        return self.last(to_latents(self.proj_out(hidden), rows, columns, self.config.patch_size)).to(z.dtype)
 
     def places(self, rows: int, columns: int, device: torch.device) -> Tensor:
         """What the patches of such a grid add for their places: (rows * columns, D)."""

@@ -18,6 +18,7 @@ LABELS = {
     ("first_stage", "rfid"): "Reconstruction FID",
     ("first_stage", "rfid_random"): "Reconstruction FID, random features",
     ("first_stage", "verified"): "Reconstructions verified",
+    ("first_stage", "codebook_usage"): "Codes used by held-out images",
     ("prompt", "all"): "Prompts obeyed in full",
     ("samples", "fid"): "FID",
     ("samples", "fid_random"): "FID, random features",
@@ -53,10 +54,10 @@ def is_count(name: str) -> bool:
 
 
 def is_share(section: str, name: str) -> bool:
-    """Whether a metric is a share of pictures."""
+    """Whether a metric is a share, of pictures or of codes."""
     if is_count(name):
         return False
-    return section == "prompt" or name == "verified" or name.startswith(("precision", "recall"))
+    return section == "prompt" or name in {"verified", "codebook_usage"} or name.startswith(("precision", "recall"))
 
 
 def share(name: str, metrics: Mapping[str, float]) -> Share:

@@ -57,7 +57,7 @@ def test_the_scale_paper_is_the_largest_model_of_the_paper() -> None:
 @pytest.mark.parametrize("tokens", ["cross-attention", "in-context", "joint"])
 def test_every_block_begins_as_the_identity(tokens: str) -> None:
     network = build(tokens)
-    torch.nn.init.normal_(network.from_patches.weight)
+    torch.nn.init.normal_(network.proj_out.weight)
     z, t, told = noisy()
     expected = network(z, t, told)
     network.blocks = nn.ModuleList()

@@ -59,7 +59,7 @@ def test_outputs_and_gradients_are_those_of_dit(dtype: torch.dtype, tolerance: f
     )
     reference = reference.to(dtype).eval()
     embedders = [block.norm1.emb for block in reference.transformer_blocks]  # one for each block, where we have one
-    names = {"patch_embed": "pos_embed.proj", "last_modulation.linear": "proj_out_1", "from_patches": "proj_out_2"}
+    names = {"patch_embed": "pos_embed.proj", "last_modulation.linear": "proj_out_1", "proj_out": "proj_out_2"}
     for index in range(DEPTH):
         mine, theirs = f"blocks.{index}", f"transformer_blocks.{index}"
         names[f"{mine}.modulation.linear"] = f"{theirs}.norm1.linear"
@@ -94,7 +94,9 @@ def test_outputs_and_gradients_are_those_of_dit(dtype: torch.dtype, tolerance: f
     expected.square().sum().backward()
     for mine, theirs in pairs.items():
         if not mine.endswith("to_k.bias"):  # whose gradient is zero: the same number for all scores of a row
-            assert relative(network.get_parameter(mine).grad, reference.get_parameter(theirs).grad) < 5 * tolerance, mine
+            assert relative(network.get_parameter(mine).grad, reference.get_parameter(theirs).grad) < 5 * tolerance, (
+                mine
+            )
     labels = sum(embedder.class_embedder.embedding_table.weight.grad[:2] for embedder in embedders)
     assert outputs[0].grad is not None
     assert relative(outputs[0].grad, labels) < 5 * tolerance
@@ -129,7 +131,7 @@ def test_outputs_and_gradients_are_those_of_sd3(dtype: torch.dtype, tolerance: f
         "vector_embed.0": "time_text_embed.text_embedder.linear_1",
         "vector_embed.2": "time_text_embed.text_embedder.linear_2",
         "last_modulation.linear": "norm_out.linear",
-        "from_patches": "proj_out",
+        "proj_out": "proj_out",
     }
     for index in range(DEPTH):
         mine, theirs = f"blocks.{index}", f"transformer_blocks.{index}"

@@ -15,9 +15,9 @@ from ldmkit.specs import CondSpec, LatentSpec
 
 OPTIONS = Path(ldmkit_denoisers.__file__).parent / "conf" / "denoiser"
 SCALE: dict[str, Any] = {
-    "channels": 32, "multipliers": [1, 2], "res_blocks": 1, "skips": "level", "attention_factors": [2], "heads": None,
-    "head_channels": 32, "transformer_depth": 1, "feed_forward": "silu", "feed_forward_multiple": 2, "norm": "layer",
-    "scale_shift": True,
+    "channels": 32, "multipliers": [1, 2], "res_blocks": 1, "skips": "level", "attention_factors": [2],
+    "attention_without_tokens": "plain", "heads": None, "head_channels": 32, "transformer_depth": 1,
+    "feed_forward": "silu", "feed_forward_multiple": 2, "norm": "layer", "scale_shift": True, "resample": "block",
 }  # fmt: skip
 
 
@@ -39,8 +39,9 @@ def test_the_option_file_has_the_keys_of_its_config_in_their_order_and_builds_it
     assert network.accepts == {"tokens", "vector", "map"}
 
 
-def test_every_key_has_a_comment() -> None:
-    lines = (OPTIONS / "unet.yaml").read_text().splitlines()
+@pytest.mark.parametrize("name", ["dit", "unet", "uvit"])
+def test_every_key_has_a_comment(name: str) -> None:
+    lines = (OPTIONS / f"{name}.yaml").read_text().splitlines()
     assert [line for line in lines if " # " not in line] == []
 
 

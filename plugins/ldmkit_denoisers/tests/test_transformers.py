@@ -217,7 +217,7 @@ def test_muon_takes_the_hidden_matrices_alone(config: Any) -> None:
     names = {name for name, parameter in network.named_parameters() if id(parameter) in taken}
     assert all(network.get_parameter(name).ndim == 2 for name in names)
     left = {name for name, parameter in network.named_parameters() if parameter.ndim > 1} - names
-    edges = {"patch_embed.weight", "from_patches.weight", "last.weight"}
+    edges = {"patch_embed.weight", "proj_out.weight", "last.weight"}
     learned = {"time_position", "vector_position", "positions"}
     assert left == (edges | learned) & {name for name, _ in network.named_parameters()}
 

@@ -83,7 +83,7 @@ def test_it_is_the_network_of_figure_1() -> None:
     x = block(network.middle, second)
     x = block(network.blocks_out[0], x, second)
     x = block(network.blocks_out[1], x, first)
-    x = F.linear(network.norm(x)[:, 6:], network.from_patches.weight, network.from_patches.bias)
+    x = F.linear(network.norm(x)[:, 6:], network.proj_out.weight, network.proj_out.bias)
     grid = torch.zeros(2, 4, 8, 8, dtype=torch.float64)
     for row in range(4):
         for column in range(4):
