@@ -85,8 +85,9 @@ class UViT(Denoiser):
         self.middle = self.block()
         self.blocks_out = nn.ModuleList(self.block(skip=True) for _ in range(half))
         self.norm = nn.LayerNorm(width)
-        self.proj_out = Pointwise(width, size**2 * latent.channels, axes=0)
-        self.last = zeroed(EdgeConvolution(latent.channels, latent.channels, 3, padding=1))
+        self.proj_out = zeroed(Pointwise(width, size**2 * latent.channels, axes=0))
+        self.last = EdgeConvolution(latent.channels, latent.channels, 3, padding=1)
+        nn.init.dirac_(self.last.weight)  # at first it hands on what it gets, the sooner to learn what comes before it
         self.apply(lambda module: xavier(module) if isinstance(module, nn.Linear) else None)
 
     def block(self, *, skip: bool = False) -> Block:
