@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
-from ldmkit_samplers.cfg import CFG
-from ldmkit_samplers.unguided import Unguided
+from ldmkit_guidance.cfg import CFG
+from ldmkit_guidance.unguided import Unguided
 from torch import Tensor
 
 from ldmkit.protocols import Guidance
