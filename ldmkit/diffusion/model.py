@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,31 +15,47 @@ from ldmkit.diffusion.conditioners import Conditioners
 from ldmkit.diffusion.statistics import LatentStatistics
 from ldmkit.diffusion.tiling import DEFAULT_TILING, Tiling
 from ldmkit.errors import ConfigError, did_you_mean
-from ldmkit.protocols import Denoiser, FirstStage, Guidance, Objective, Sampler
+from ldmkit.protocols import Denoise, Denoiser, FirstStage, Guidance, Objective, Perturbation, Sampler
 from ldmkit.specs import DataSpec
 from ldmkit.values import Conditioning, Fields, Levels, to_device
 
 
 @dataclass(frozen=True)
 class X0Estimate:
-    """A denoiser and an objective as one function to x0: what guidance and samplers see."""
+    """A denoiser and an objective as one function to x0, for some rows: what guidance and samplers see."""
 
     denoiser: Denoiser
     objective: Objective
+    conditioners: Sequence[str]
+    told: Callable[[Collection[str]], Conditioning]
+    guide: Callable[[], X0Estimate] | None = None
+    perturbation: Perturbation | None = None
 
     def prepare(self, conditioning: Conditioning) -> Any:
         """See :meth:`Denoiser.prepare`."""
-        return self.denoiser.prepare(conditioning)
+        prepared = self.denoiser.prepare(conditioning)
+        return self.denoiser.perturb(prepared, self.perturbation) if self.perturbation else prepared
 
     def __call__(self, z: Tensor, level: Levels, prepared: Any) -> Tensor:
         raw = self.denoiser(z, level.beside(z).t, prepared)
         return self.objective.denoiser_to_x0(raw.to(z.dtype), z, level)
+
+    def perturbed(self, where: Perturbation) -> X0Estimate:
+        """See :meth:`ConditionalDenoise.perturbed`."""
+        return replace(self, perturbation=where)
+
+    def weaker(self) -> X0Estimate:
+        """See :meth:`ConditionalDenoise.weaker`."""
+        if self.guide is None:
+            raise ConfigError("this guidance needs a weaker model, but none was named")
+        return self.guide()
 
 
 class LatentDiffusion(nn.Module):
     """First stage, conditioners and denoiser, with the objective, guidance and sampler that go with them.
 
     ``statistics`` is None until the latents of the first stage have been measured; latents are then used as they are.
+    ``weaker`` is a second model of the same latents, for a guidance that needs one; its first stage is never used.
     """
 
     def __init__(
@@ -53,12 +69,13 @@ class LatentDiffusion(nn.Module):
         guidance: Guidance,
         sampler: Sampler,
         statistics: LatentStatistics | None = None,
+        weaker: LatentDiffusion | None = None,
     ) -> None:
         super().__init__()
         self.data = data
         self.first_stage, self.conditioners, self.denoiser = first_stage, conditioners, denoiser
         self.objective, self.guidance, self.sampler = objective, guidance, sampler
-        self.statistics = statistics
+        self.statistics, self.weaker = statistics, weaker
 
     @property
     def device(self) -> torch.device:
@@ -102,6 +119,7 @@ class LatentDiffusion(nn.Module):
         self,
         fields: Fields | None = None,
         *,
+        negative: Fields | None = None,
         count: int | None = None,
         steps: int | None = None,
         seed: int = 0,
@@ -113,26 +131,30 @@ class LatentDiffusion(nn.Module):
         """Draw pictures: float pixels in [-1, 1], (B, C, H, W).
 
         ``fields`` maps each field to B values, for example ``{"caption": ["a small red circle"]}``; without fields,
-        ``count`` says how many. ``steps`` defaults to the sampler's own. Picture i is drawn with seed ``seed`` + i (or
-        ``seeds[i]``), and is the same picture alone or in any batch. ``size`` (H, W) defaults to the trained one;
-        ``tiling`` is that of :meth:`decode`.
+        ``count`` says how many. ``negative`` are fields that say what is not wanted: the conditioners that read them
+        are told these where guidance would tell them nothing. ``steps`` defaults to the sampler's own. Picture i is
+        drawn with seed ``seed`` + i (or ``seeds[i]``), and is the same picture alone or in any batch. ``size`` (H, W)
+        defaults to the trained one; ``tiling`` is that of :meth:`decode`.
 
         Raises ConfigError when a field is missing, unknown or one value instead of B, lengths differ, or a number of
         steps or pictures makes no sense.
         """
-        fields = dict(fields or {})
+        fields, negative = dict(fields or {}), dict(negative or {})
         _check_fields(fields, self.conditioners.needs)
+        _check_fields(negative, self.conditioners.needs)
+        _check_latents(self)
         for name, value, least in (("steps", steps, 1), ("batch_size", batch_size, 1), ("count", count, 0)):
             if value is not None and value < least:
                 raise ConfigError(f"{name} must be {least} or more, got {value}")
         steps = self.sampler.steps if steps is None else steps
-        total = _rows(fields, count, seeds)
+        total = _rows(fields, count, seeds, negative)
         seeds = list(seeds) if seeds is not None else [seed + index for index in range(total)]
         pictures = []
         for start in range(0, total, batch_size):
             rows = slice(start, min(start + batch_size, total))
-            part = {name: value[rows] for name, value in fields.items()}
-            pictures.append(self._sample(part, seeds[rows], steps, self.latent_size(size), tiling))
+            part, unwanted = ({name: value[rows] for name, value in each.items()} for each in (fields, negative))
+            latent_size = self.latent_size(size)
+            pictures.append(self._sample(part, seeds[rows], steps, latent_size, tiling, negative=unwanted))
         return torch.cat(pictures) if pictures else torch.empty(0, self.data.channels, *(size or (self.data.size,) * 2))
 
     def _sample(
@@ -142,15 +164,35 @@ class LatentDiffusion(nn.Module):
         steps: int,
         latent_size: tuple[int, int],
         tiling: Tiling | None,
+        *,
+        negative: Fields,
     ) -> Tensor:
         with _evaluating(self):
             random = RowRandom([(seed, "sample") for seed in seeds])
-            conditioning = self.conditioners(to_device(fields, self.device), latent_size).to(self.device)
-            null = self.conditioners.null(len(seeds), latent_size).to(self.device)
-            denoise = self.guidance.guide(X0Estimate(self.denoiser, self.objective), conditioning, null)
+            denoise = self._guided(fields, negative, len(seeds), latent_size)
             noise = random.normal("noise", (self.first_stage.spec.channels, *latent_size), device=self.device)
             z0 = self.sampler.sample(denoise, noise, self.objective.levels(steps).to(self.device), random)
             return self.decode(z0, tiling)
+
+    def _guided(self, fields: Fields, negative: Fields, batch: int, latent_size: tuple[int, int]) -> Denoise:
+        x0 = self._estimate(fields, negative, batch, latent_size)
+        return self.guidance.guide(x0, x0.told(x0.conditioners), x0.told(()))
+
+    def _estimate(self, fields: Fields, negative: Fields, batch: int, latent_size: tuple[int, int]) -> X0Estimate:
+        """The x0-estimate for ``batch`` rows; fields that no conditioner reads are left out."""
+        needs, device, weaker = self.conditioners.needs, self.device, self.weaker
+        asked, unwanted = (
+            to_device({name: value for name, value in each.items() if name in needs}, device)
+            for each in (fields, negative)
+        )
+        told = self.conditioners.told(asked, batch, latent_size, unwanted)
+        return X0Estimate(
+            self.denoiser,
+            self.objective,
+            [name for name, _ in self.conditioners.items()],
+            lambda names: told(names).to(device),
+            None if weaker is None else lambda: weaker._estimate(fields, negative, batch, latent_size),
+        )
 
 
 @contextmanager
@@ -175,8 +217,21 @@ def _check_fields(fields: Fields, needs: Mapping[str, str]) -> None:
             )
 
 
-def _rows(fields: Fields, count: int | None, seeds: Sequence[int] | None) -> int:
+def _check_latents(model: LatentDiffusion) -> None:
+    """Raise ConfigError where the weaker model was trained on other latents; statistics name their first stage."""
+    if model.weaker is None:
+        return
+    own, other = (each.statistics.as_json() if each.statistics else None for each in (model, model.weaker))
+    if own != other:
+        raise ConfigError(
+            f"the weaker model '{model.guidance.weaker}' was trained on other latents; name a run that has the first "
+            "stage of this one: the same data, seed, model, loss, latents and train.first_stage"
+        )
+
+
+def _rows(fields: Fields, count: int | None, seeds: Sequence[int] | None, negative: Fields) -> int:
     lengths = {name: len(value) for name, value in fields.items()}
+    lengths |= {f"negative {name}": len(value) for name, value in negative.items()}
     if count is not None:
         lengths["count"] = count
     if seeds is not None:

@@ -5,13 +5,13 @@ Names and shapes of the parameters are those of the original checkpoints, so tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from ldmkit.errors import ConfigError, did_you_mean
-from ldmkit.protocols import Denoiser
+from ldmkit.protocols import Denoiser, Perturbation
 from ldmkit.registry.ranges import at_least, below_one
 from ldmkit.specs import CondSpec, LatentSpec
 from ldmkit.values import Conditioning
@@ -34,14 +34,16 @@ CHOICES = {
 class Block(nn.ModuleList):
     """Layers in a row; each takes the features, and what it needs of the time and of the tokens."""
 
-    def forward(self, features: Tensor, time: Tensor, prepared: Prepared) -> Tensor:
-        """(B, C, h, w) => (B, C', h', w')."""
+    def forward(self, features: Tensor, time: Tensor, prepared: Prepared, perturbed: bool) -> Tensor:
+        """(B, C, h, w) => (B, C', h', w'); ``perturbed``: self-attention is the identity."""
         for layer in self:
             match layer:
                 case ResBlock():
                     features = layer(features, time)
                 case SpatialTransformer():
-                    features = layer(features, prepared.keys_values[layer.index], prepared.bias)
+                    features = layer(features, prepared.keys_values[layer.index], prepared.bias, perturbed)
+                case PlainAttention():
+                    features = layer(features, perturbed)
                 case _:
                     features = layer(features)
         return features
@@ -56,6 +58,7 @@ class UNet(Denoiser):
     """
 
     accepts = frozenset({"tokens", "vector", "map"})
+    perturbable = True
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -191,6 +194,9 @@ class UNet(Denoiser):
         keys_values = [transformer.keys_values(tokens) for transformer in self.transformers]
         return Prepared(keys_values, bias, None if vector is None else self.label_emb(vector), conditioning.map)
 
+    def perturb(self, prepared: Prepared, where: Perturbation) -> Prepared:
+        return replace(prepared, perturbed=where)
+
     def forward(self, z: Tensor, t: Tensor, conditioning: Conditioning | Prepared) -> Tensor:
         """Noisy latents (B, c, h, w) at times t (B,) => raw output (B, c, h, w), in the type of ``z``.
 
@@ -203,16 +209,17 @@ class UNet(Denoiser):
         time = self.time_embed(embedding)
         if prepared.vector is not None:
             time = time + prepared.vector
+        everywhere = prepared.perturbed == "all"
         skips = []
         for block, keeps in zip(self.input_blocks, self.keeps, strict=True):
-            features = block(features, time, prepared)
+            features = block(features, time, prepared, everywhere)
             if keeps:
                 skips.append(features)
-        features = self.middle_block(features, time, prepared)
+        features = self.middle_block(features, time, prepared, prepared.perturbed is not None)
         for block, takes in zip(self.output_blocks, self.takes, strict=True):
             if takes:
                 features = torch.cat([features, skips.pop()], dim=1)
-            features = block(features, time, prepared)
+            features = block(features, time, prepared, everywhere)
         return self.out(features).to(z.dtype)
 
     def input(self, z: Tensor, prepared: Prepared) -> Tensor:

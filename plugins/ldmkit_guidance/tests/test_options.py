@@ -6,14 +6,23 @@ from typing import Any
 
 import ldmkit_guidance
 import pytest
+from ldmkit_guidance.autoguidance import Autoguidance
 from ldmkit_guidance.cfg import CFG
+from ldmkit_guidance.cfg_zero_star import CFGZeroStar
+from ldmkit_guidance.pag import PAG
 from ldmkit_guidance.unguided import Unguided
 from omegaconf import OmegaConf
 
 from ldmkit.registry.schema import typed
 
 CONF = Path(ldmkit_guidance.__file__).parent / "conf" / "guidance"
-PARTS: dict[str, Any] = {"cfg": CFG, "none": Unguided}
+PARTS: dict[str, Any] = {
+    "autoguidance": Autoguidance,
+    "cfg": CFG,
+    "cfg-zero-star": CFGZeroStar,
+    "none": Unguided,
+    "pag": PAG,
+}
 
 
 def test_every_component_has_an_option_file_and_every_option_file_a_component() -> None:
