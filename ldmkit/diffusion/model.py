@@ -90,6 +90,17 @@ class LatentDiffusion(nn.Module):
             raise ConfigError(f"an image of {height}x{width} does not divide by the first stage's factor {factor}")
         return height // factor, width // factor
 
+    def check_weaker(self) -> None:
+        """Raise ConfigError where the weaker model was trained on other latents; statistics name their first stage."""
+        if self.weaker is None:
+            return
+        own, other = (each.statistics.as_json() if each.statistics else None for each in (self, self.weaker))
+        if own != other:
+            raise ConfigError(
+                f"the weaker model '{self.guidance.weaker}' was trained on other latents; name a run that has the first "
+                "stage of this one: the same data, seed, model, loss, latents and train.first_stage"
+            )
+
     @torch.no_grad()
     def encode(self, images: Tensor, tiling: Tiling | None = DEFAULT_TILING) -> Tensor:
         """Pixels in [-1, 1] (B, C, H, W) => z0 (B, c, h, w), the posterior's mode, of about unit variance.
@@ -142,7 +153,7 @@ class LatentDiffusion(nn.Module):
         fields, negative = dict(fields or {}), dict(negative or {})
         _check_fields(fields, self.conditioners.needs)
         _check_fields(negative, self.conditioners.needs)
-        _check_latents(self)
+        self.check_weaker()
         for name, value, least in (("steps", steps, 1), ("batch_size", batch_size, 1), ("count", count, 0)):
             if value is not None and value < least:
                 raise ConfigError(f"{name} must be {least} or more, got {value}")
@@ -215,18 +226,6 @@ def _check_fields(fields: Fields, needs: Mapping[str, str]) -> None:
             raise ConfigError(
                 f"the field '{name}' is one value; give a list, with a value for each picture: [{value!r}]"
             )
-
-
-def _check_latents(model: LatentDiffusion) -> None:
-    """Raise ConfigError where the weaker model was trained on other latents; statistics name their first stage."""
-    if model.weaker is None:
-        return
-    own, other = (each.statistics.as_json() if each.statistics else None for each in (model, model.weaker))
-    if own != other:
-        raise ConfigError(
-            f"the weaker model '{model.guidance.weaker}' was trained on other latents; name a run that has the first "
-            "stage of this one: the same data, seed, model, loss, latents and train.first_stage"
-        )
 
 
 def _rows(fields: Fields, count: int | None, seeds: Sequence[int] | None, negative: Fields) -> int:

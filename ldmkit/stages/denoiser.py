@@ -64,6 +64,7 @@ def train_denoiser(
 
     ``previews`` are called after the steps they are filed under, while the model computes with its averaged weights.
     """
+    model.check_weaker()
     config = run.settings.train.denoiser
     inputs: dict[str, Any] = {
         **{group: run.identity(group) for group in ("cond", "denoiser", "objective")},
