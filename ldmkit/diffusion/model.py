@@ -97,8 +97,8 @@ class LatentDiffusion(nn.Module):
         own, other = (each.statistics.as_json() if each.statistics else None for each in (self, self.weaker))
         if own != other:
             raise ConfigError(
-                f"the weaker model '{self.guidance.weaker}' was trained on other latents; name a run that has the first "
-                "stage of this one: the same data, seed, model, loss, latents and train.first_stage"
+                f"the weaker model '{self.guidance.weaker}' was trained on other latents; name a run that has the "
+                "first stage of this one: the same data, seed, model, loss, latents and train.first_stage"
             )
 
     @torch.no_grad()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ldmkit.artifacts.checkpoint import read_tensors, write_tensors
+from ldmkit.artifacts.checkpoint import link_all, read_tensors, write_tensors
 from ldmkit.artifacts.random import RowRandom
 from ldmkit.artifacts.store import Artifact
 from ldmkit.diffusion.model import LatentDiffusion
@@ -19,6 +19,7 @@ from ldmkit.specs import OptimizerSpec
 from ldmkit.stages.latents import Latents
 from ldmkit.stages.training import determining, train
 from ldmkit.training.ema import EMA
+from ldmkit.training.loop import SNAPSHOTS
 from ldmkit.values import Fields, Posterior, to_device
 
 STAGE = "denoiser"
@@ -85,7 +86,9 @@ def train_denoiser(
     def make(directory: Path) -> None:
         watched = {step: preview(call) for step, call in previews.items()}
         trainee = DenoiserTrainee(model, latents, run.data, run.compute.device)
-        train(run, trainee, config, stage=STAGE, inputs=inputs, previews=watched)
+        every = config.snapshot_every
+        train(run, trainee, config, stage=STAGE, inputs=inputs, previews=watched, snapshot_every=every)
+        link_all(run.checkpoints(STAGE) / SNAPSHOTS, directory / SNAPSHOTS)
         for name in TRAINED:
             write_tensors(directory / f"{name}.safetensors", getattr(model, name).state_dict())
 
