@@ -10,13 +10,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ldmkit.artifacts.random import RowRandom
-from ldmkit.specs import CondSpec, DataSpec, LatentSpec, OptimizerSpec, Reach
+from ldmkit.specs import CondSpec, DataSpec, FieldSpec, LatentSpec, OptimizerSpec, Reach
 from ldmkit.values import Batch, Conditioning, Fields, Levels, Posterior, Reconstruction
 
 
@@ -42,6 +43,13 @@ class FirstStage(nn.Module, ABC):
         """What training judges: encode, draw latents from the posterior by the rows' own streams, decode."""
         posterior = self.encode(images)
         return Reconstruction(self.decode(posterior.sample(random)), posterior)
+
+    def code_counts(self, latents: Tensor) -> Tensor | None:
+        """How often each of n codes stands for a position of ``latents`` (B, c, h, w), in q codebooks: int64 (q, n).
+
+        None where the decoder takes latents as they are.
+        """
+        return None
 
     @property
     def last_layer(self) -> Tensor | None:
@@ -97,11 +105,17 @@ class Conditioner(nn.Module, ABC):
 
     ``needs`` maps each field that it reads to the kind that the field must have; ``spec`` states the widths it
     yields; ``dropout`` is the rate at which the kernel puts its null conditioning in place of a row while training.
+
+    ``observed`` are those fields of ``needs`` that the data does not offer: :meth:`observe` makes them out of the
+    pictures, and who samples gives them. One that works in latents (``in_latents``) is built with ``latents`` too, the
+    model's :class:`~ldmkit.diffusion.latent_space.LatentSpace`.
     """
 
     needs: Mapping[str, str]
     spec: CondSpec
     dropout: float
+    observed: Mapping[str, FieldSpec] = MappingProxyType({})
+    in_latents: ClassVar[bool] = False
 
     def fit(self, fields: Fields, directory: Path) -> None:
         """Learn once from all training ``fields`` what training needs (a tokenizer), into files in ``directory``."""
@@ -116,6 +130,17 @@ class Conditioner(nn.Module, ABC):
     @abstractmethod
     def null(self, batch: int, latent_size: tuple[int, int]) -> Conditioning:
         """Conditioning that says nothing, with the same forms and number of tokens as :meth:`forward` gives."""
+
+    def observe(self, images: Tensor, random: RowRandom) -> Fields:
+        """Make the ``observed`` fields out of pictures, uint8 (B, C, H, W), by the rows' own streams.
+
+        In training mode there may be more, such as noise and its level; :meth:`forward` meets them beside the others.
+        """
+        return {}
+
+    def paste(self, images: Tensor, fields: Fields) -> Tensor:
+        """Put back into decoded pixels in [-1, 1] (B, C, H, W) those that ``fields`` give exactly."""
+        return images
 
 
 Perturbation = Literal["middle", "all"]
@@ -299,7 +324,8 @@ class DataSource(ABC):
 class Metric(ABC):
     """Measures. Built with ``data``, the run's :class:`DataSource`.
 
-    ``on`` says what it is fed: ``"reconstructions"`` (of held-out images, beside the originals) or ``"samples"``.
+    ``on`` says what it is fed: ``"reconstructions"`` of held-out images, ``"samples"``, or what was ``"drawn"``, which
+    is samples before :meth:`Conditioner.paste`.
     ``section`` names its place in ``metrics.json``.
     """
 
@@ -308,7 +334,10 @@ class Metric(ABC):
 
     @abstractmethod
     def update(self, images: Tensor, references: Tensor | None, fields: Fields) -> None:
-        """Take in uint8 pictures (B, C, H, W), with the originals where ``on`` is ``"reconstructions"``."""
+        """Take in uint8 pictures (B, C, H, W), with the originals of reconstructions.
+
+        Samples have originals too where a conditioner observes them (:attr:`Conditioner.observed`), others None.
+        """
 
     @abstractmethod
     def compute(self) -> dict[str, float]:

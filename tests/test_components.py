@@ -29,6 +29,11 @@ VARIANTS = [
     ("model", "vq-f8", ["model.quantiser=lfq", "model.codes=16"]),
     ("model", "vq-f8", ["model.quantiser=residual"]),
     ("denoiser", "unet", ["denoiser.norm=group", "denoiser.scale_shift=true", "denoiser.resample=block"]),
+    (
+        "denoiser",
+        "unet",
+        ["denoiser.transformer_depth=[1,2]", "denoiser.projection=linear", "denoiser.checkpointing=true"],
+    ),
     ("objective", "v", ["objective.schedule.kind=linear", "objective.times.distribution=logit-normal"]),
     (
         "guidance",

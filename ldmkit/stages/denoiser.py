@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,15 @@ STAGE = "denoiser"
 TRAINED = ("denoiser", "conditioners", "objective")
 
 
+@dataclass(frozen=True)
+class Example:
+    """What a step of the denoiser sees of B images: posteriors, fields, and the images themselves where they matter."""
+
+    posterior: Posterior
+    fields: Fields
+    images: Tensor | None
+
+
 class DenoiserTrainee:
     """Draws a latent from the cached posterior, normalises it, and asks the objective for the loss."""
 
@@ -37,19 +47,28 @@ class DenoiserTrainee:
         self.own_optimizers: Mapping[str, OptimizerSpec] = {}
         self.length = len(latents)
 
-    def read(self, indices: list[int]) -> tuple[Posterior, Fields]:
-        """Gather posteriors and the fields that the conditioners need."""
-        needed = self.model.conditioners.needs
-        fields = self.data.fields("train", indices) if needed else {}
-        return self.latents.posterior(indices, self.device), {name: fields[name] for name in needed}
+    def read(self, indices: list[int]) -> Example:
+        """Gather posteriors and the fields that the conditioners need, images only where one of them observes some."""
+        conditioners = self.model.conditioners
+        needed = conditioners.needs.keys() - conditioners.observed.keys()
+        images: Tensor | None = None
+        fields: Fields = {}
+        if conditioners.observed:
+            batch = self.data.read("train", indices)
+            images, fields = batch.images, batch.fields
+        elif needed:
+            fields = self.data.fields("train", indices)
+        return Example(self.latents.posterior(indices, self.device), {name: fields[name] for name in needed}, images)
 
     def losses(
-        self, batch: tuple[Posterior, Fields], random: RowRandom, step: int
+        self, batch: Example, random: RowRandom, step: int
     ) -> Iterator[tuple[str, Tensor, Mapping[str, Tensor]]]:
         """The loss of one step: posterior => latents => z0 of unit variance => loss."""
-        posterior, fields = batch
-        z0 = self.latents.statistics.normalise(posterior.sample(random))
-        yield "denoiser", self.model.loss(z0, to_device(fields, self.device), random).mean(), {}
+        z0 = self.latents.statistics.normalise(batch.posterior.sample(random))
+        fields = to_device(batch.fields, self.device)
+        if batch.images is not None:
+            fields |= self.model.conditioners.observe(batch.images.to(self.device), random)
+        yield "denoiser", self.model.loss(z0, fields, random).mean(), {}
 
 
 def train_denoiser(

@@ -9,6 +9,9 @@ def components() -> list[Component]:
     """Return the parts of this package."""
     return [
         Component("cond", "class", "ldmkit_conditioners.class_label:ClassLabel", "a label, as one token or a vector"),
+        Component("cond", "image", "ldmkit_conditioners.image:Image", "a reference picture, as tokens or a vector"),
+        Component("cond", "inpaint", "ldmkit_conditioners.inpaint:Inpaint", "the known part of a picture, and a mask"),
+        Component("cond", "low-res", "ldmkit_conditioners.low_res:LowRes", "the picture at a lower resolution"),
         Component("cond", "semantic", "ldmkit_conditioners.semantic:Semantic", "a map of classes, at latent size"),
         Component("cond", "text", "ldmkit_conditioners.text:Text", "a caption, as tokens of a transformer"),
     ]
