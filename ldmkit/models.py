@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,14 +70,16 @@ def _untrained(config: Mapping[str, Any], data: DataSpec) -> LatentDiffusion:
     _check_accepted(config, joined)
     guidance: Guidance = build_part("guidance", config["guidance"])
     _check_guidance(config, guidance)
+    objective = build_part("objective", config["objective"])
+    latent = replace(latents.spec, predictions=objective.predictions)
     with seeded(seed, "denoiser"):
-        denoiser = build_part("denoiser", config["denoiser"], latent=latents.spec, cond=joined.spec)
+        denoiser = build_part("denoiser", config["denoiser"], latent=latent, cond=joined.spec)
     return LatentDiffusion(
         data=data,
         latents=latents,
         conditioners=joined,
         denoiser=denoiser,
-        objective=build_part("objective", config["objective"]),
+        objective=objective,
         guidance=guidance,
         sampler=build_part("sampler", config["sampler"]),
     )
