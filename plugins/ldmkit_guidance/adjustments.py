@@ -66,8 +66,10 @@ def rescaled(x0: Tensor, x0_cond: Tensor, share: float) -> Tensor:
 
     Lin et al. 2024, "Common diffusion noise schedules and sample steps are flawed", section 3.4, on x0.
     """
-    std, std_cond = (each.flatten(1).std(1).view(-1, 1, 1, 1) for each in (x0, x0_cond))
-    ratio = std_cond / std.clamp_min(torch.finfo(x0.dtype).tiny)
+    spread, spread_cond = (
+        (rows - rows.mean(1, keepdim=True)).norm(dim=1) for rows in (x0.flatten(1), x0_cond.flatten(1))
+    )
+    ratio = (spread_cond / spread.clamp_min(torch.finfo(x0.dtype).tiny))[:, None, None, None]
     return share * (x0 * ratio) + (1 - share) * x0
 
 
