@@ -18,7 +18,7 @@ from ldmkit.diffusion.latent_space import LatentSpace
 from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.diffusion.statistics import LatentStatistics
 from ldmkit.errors import CheckpointError, ConfigError
-from ldmkit.protocols import Conditioner, DataSource, Denoiser, FirstStage, FirstStageLoss
+from ldmkit.protocols import Conditioner, DataSource, Denoiser, FirstStage, FirstStageLoss, Guidance
 from ldmkit.registry.composing import check
 from ldmkit.registry.discovery import registry
 from ldmkit.registry.schema import typed
@@ -50,7 +50,13 @@ def build(config: Mapping[str, Any], data: DataSpec | None = None) -> LatentDiff
     Initial weights are a function of ``config["seed"]`` and of each part alone. Raises ConfigError for parts that do
     not go together, before any of them is large.
     """
-    data = data or build_data(config).spec
+    model = _untrained(config, data or build_data(config).spec)
+    if model.guidance.weaker is not None:
+        model.weaker = _weaker(model, model.guidance.weaker)
+    return model
+
+
+def _untrained(config: Mapping[str, Any], data: DataSpec) -> LatentDiffusion:
     seed = config["seed"]
     latents = LatentSpace(build_first_stage(config, data))
     conditioners = {}
@@ -62,6 +68,8 @@ def build(config: Mapping[str, Any], data: DataSpec | None = None) -> LatentDiff
     with seeded(seed, "conditioners"):
         joined = Conditioners(conditioners)
     _check_accepted(config, joined)
+    guidance: Guidance = build_part("guidance", config["guidance"])
+    _check_guidance(config, guidance)
     objective = build_part("objective", config["objective"])
     latent = replace(latents.spec, predictions=objective.predictions)
     with seeded(seed, "denoiser"):
@@ -73,7 +81,7 @@ def build(config: Mapping[str, Any], data: DataSpec | None = None) -> LatentDiff
         conditioners=joined,
         denoiser=denoiser,
         objective=objective,
-        guidance=build_part("guidance", config["guidance"]),
+        guidance=guidance,
         sampler=build_part("sampler", config["sampler"]),
     )
 
@@ -104,18 +112,42 @@ def load(run: str | Path, device: str | torch.device = "cpu") -> LatentDiffusion
 
     Every file is verified first, and none of them can execute code. Raises CheckpointError that says what is missing.
     """
+    path = _whole_checkpoint(run)
+    model = build(*_read_config(path))
+    _read_model(model, path)
+    return model.to(device).eval()
+
+
+def _weaker(model: LatentDiffusion, run: str) -> LatentDiffusion:
+    """The trained model of ``run``, to guide ``model``."""
+    path = _whole_checkpoint(run)
+    weaker = _untrained(*_read_config(path))
+    own, other = model.first_stage.spec, weaker.first_stage.spec
+    if own != other:
+        raise ConfigError(f"the weaker model '{run}' has latents of {other}, but this run of {own}")
+    if more := weaker.conditioners.needs.items() - model.conditioners.needs.items():
+        extra = ", ".join(f"{field} ({kind})" for field, kind in sorted(more))
+        raise ConfigError(f"the weaker model '{run}' is conditioned on {extra}, which this run's cond does not read")
+    _read_model(weaker, path)
+    return weaker.eval().requires_grad_(False)
+
+
+def _whole_checkpoint(run: str | Path) -> Path:
+    """The verified checkpoint of ``run``, which is more than a first stage."""
     path = find_checkpoint(run)
     verify(path)
     if not (path / "denoiser.safetensors").is_file():
         raise CheckpointError(f"'{path}' holds a first stage alone; type ldmkit run task=reconstruct task.run={run}")
-    config, data = _read_config(path)
-    model = build(config, data)
+    return path
+
+
+def _read_model(model: LatentDiffusion, path: Path) -> None:
+    """Read weights, statistics and what conditioners fitted from a checkpoint into ``model``."""
     for name in WEIGHTS:
         _read_weights(getattr(model, name), path / f"{name}.safetensors")
     restore_conditioners(model.conditioners, path / "conditioners")
     if (path / STATISTICS).is_file():
         model.statistics = LatentStatistics.from_json(read_json(path / STATISTICS))
-    return model.to(device).eval()
 
 
 def load_first_stage(
@@ -216,6 +248,17 @@ def _nearest(size: int, multiple: int) -> str:
     lower = size // multiple * multiple
     sizes = [str(near) for near in (lower, lower + multiple) if near]
     return f"nearest that do: data.size={' or data.size='.join(sizes)}"
+
+
+def _check_guidance(config: Mapping[str, Any], guidance: Guidance) -> None:
+    name, denoiser, cond = config["guidance"]["name"], config["denoiser"]["name"], list(config["cond"])
+    if guidance.perturbs and not registry().part("denoiser", denoiser).perturbable:
+        raise ConfigError(f"guidance '{name}' perturbs self-attention, which denoiser '{denoiser}' cannot")
+    if guidance.conditioners is not None and set(guidance.conditioners) != set(cond):
+        raise ConfigError(
+            f"guidance '{name}' has scales for {', '.join(guidance.conditioners) or 'no conditioner'}, but the run's "
+            f"cond is [{','.join(cond)}]; give one scale for all of them, or one for each"
+        )
 
 
 def _check_accepted(config: Mapping[str, Any], conditioners: Conditioners) -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -156,19 +156,33 @@ class Conditioner(nn.Module, ABC):
         return images
 
 
+Perturbation = Literal["middle", "all"]
+"""Where in a network self-attention becomes the identity."""
+
+
 class Denoiser(nn.Module, ABC):
     """The network. Built with ``latent`` (:class:`LatentSpec`) and ``cond`` (:class:`CondSpec`).
 
     ``accepts`` names the forms of conditioning it can take; the kernel refuses others before anything is built.
     ``multiple`` is what h and w of the latents must be multiples of; the kernel refuses others before it trains.
+    ``perturbable`` says that it has self-attention and :meth:`perturb`, which perturbed-attention guidance needs.
     """
 
     accepts: ClassVar[frozenset[str]]
     multiple: int = 1
+    perturbable: ClassVar[bool] = False
 
     def prepare(self, conditioning: Conditioning) -> Any:
         """Compute once what does not change over the steps of a sampling run, such as K and V of the tokens."""
         return conditioning
+
+    def perturb(self, prepared: Any, where: Perturbation) -> Any:
+        """Change what :meth:`prepare` gave, so that self-attention is the identity: each position hears itself alone.
+
+        ``where`` is the middle of the network, which is its lowest resolution or the half of its depth, or all of it.
+        Ahn et al. 2024, "Self-rectifying diffusion sampling with perturbed-attention guidance".
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no perturbed self-attention")
 
     @abstractmethod
     def forward(self, z: Tensor, t: Tensor, conditioning: Any) -> Tensor:
@@ -219,7 +233,17 @@ Denoise = Callable[[Tensor, Levels], Tensor]
 
 
 class ConditionalDenoise(Protocol):
-    """A denoiser whose output is already an x0-estimate, as guidance sees it."""
+    """A denoiser whose output is already an x0-estimate, as guidance sees it, for the rows that are being drawn.
+
+    ``conditioners`` are the names of the model's conditioners, as in ``cond=[text,semantic]``.
+    """
+
+    @property
+    def conditioners(self) -> Sequence[str]: ...
+
+    def told(self, conditioners: Collection[str]) -> Conditioning:
+        """Conditioning by these conditioners alone; each other one is null, or says what is not wanted."""
+        ...
 
     def prepare(self, conditioning: Conditioning) -> Any:
         """As :meth:`Denoiser.prepare`."""
@@ -229,13 +253,33 @@ class ConditionalDenoise(Protocol):
         """Noisy latents at one ``level`` (0-d) => x0-estimate."""
         ...
 
+    def perturbed(self, where: Perturbation) -> ConditionalDenoise:
+        """The same with :meth:`Denoiser.perturb`, for a guidance that ``perturbs``."""
+        ...
+
+    def weaker(self) -> ConditionalDenoise:
+        """The model of the run :attr:`Guidance.weaker`, with conditioners of its own, told of the same rows."""
+        ...
+
 
 class Guidance(ABC):
-    """Turns conditional and null estimates into one."""
+    """Turns several estimates into one: those of a conditioning and of the null, or others that the kernel provides.
+
+    What it needs is said by attributes, and checked before anything is trained: ``conditioners``, those of the run by
+    their names where it sets them apart, else None; ``perturbs``, whether it asks for perturbed estimates; ``weaker``,
+    the run or checkpoint of a second model, or None.
+    """
+
+    conditioners: Collection[str] | None = None
+    perturbs: bool = False
+    weaker: str | None = None
 
     @abstractmethod
     def guide(self, denoise: ConditionalDenoise, conditioning: Conditioning, null: Conditioning) -> Denoise:
-        """Return the guided ``denoise(z, level) -> x0``."""
+        """Return the guided ``denoise(z, level) -> x0``.
+
+        ``conditioning`` is ``denoise.told`` of all conditioners, ``null`` that of none.
+        """
 
 
 class Sampler(ABC):

@@ -15,7 +15,7 @@ from ldmkit.errors import ConfigError
 from ldmkit.exits import Arguments
 from ldmkit.models import find_checkpoint, load
 from ldmkit.pictures import save_grid, save_png
-from ldmkit.sample_fields import OPTIONS, fields_for, repeat
+from ldmkit.sample_fields import OPTIONS, fields_for, negative_for, repeat
 from ldmkit.values import to_uint8
 
 
@@ -31,11 +31,13 @@ def main(argv: Sequence[str]) -> None:
     model.latent_size(given.size)  # refuses a size that does not fit
     fields = {name: repeat(value, asked.n) for name, value in given.fields.items()}
     rows, total = given.rows, given.rows * asked.n
+    negative = negative_for(model, asked.negative, total)
     _make_writable(asked.out)
     with compute.autocast():
         images = to_uint8(
             model.sample(
                 fields,
+                negative=negative,
                 count=total,
                 steps=asked.steps,
                 seed=asked.seed,
@@ -51,6 +53,7 @@ def main(argv: Sequence[str]) -> None:
     for index, image in enumerate(images):
         record = {
             "prompt": words[index] if words else "",
+            "negative_prompt": asked.negative,
             "seed": asked.seed + index,
             "steps": steps,
             "sampler": type(model.sampler).__name__,
@@ -78,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         "prompts", metavar="PROMPT", nargs="*", default=[], help="what to draw, for a model with a text field"
     )
     parser.add_argument("--caption", metavar="TEXT", action="append", default=[], help="a prompt, too")
+    parser.add_argument("--negative", metavar="TEXT", default="", help="what not to draw, for all pictures")
     for option, metavar, what in OPTIONS.values():
         parser.add_argument(option, metavar=metavar, help=what)
     parser.add_argument(

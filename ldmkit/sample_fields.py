@@ -75,6 +75,12 @@ def fields_for(
     return Rows(fields, rows, picture_size(fields, specs, size))
 
 
+def negative_for(model: LatentDiffusion, text: str, rows: int) -> dict[str, Any]:
+    """``text`` as what is not wanted in ``rows`` pictures, for the one text field that ``model`` reads."""
+    specs = specs_of(model.conditioners, model.data)
+    return {_only("text", specs, "--negative"): [text] * rows} if text else {}
+
+
 def _by_name(
     specs: Mapping[str, FieldSpec], by_kind: Mapping[str, str], assignments: Sequence[str], given_as_prompt: set[str]
 ) -> dict[str, Typed]:

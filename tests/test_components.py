@@ -21,6 +21,7 @@ NEEDED = {
     ("data", "folder"): ["data.path='{pictures}'"],
     ("cond", "hf-text"): ["cond.hf-text.path='{clip}'"],
     ("cond", "scalar"): ["cond.scalar.field=weight"],
+    ("guidance", "autoguidance"): ["guidance.run=weaker"],
 }
 """Overrides without which an option cannot be built: a folder of captioned pictures, a text encoder."""
 
@@ -44,6 +45,14 @@ VARIANTS = [
     ("denoiser", "dit", ["denoiser.tokens=joint", "denoiser.qk_norm=true", "denoiser.patch_size=2"]),
     ("denoiser", "uvit", ["denoiser.learned_positions=4", "denoiser.patch_size=2"]),
     ("objective", "v", ["objective.schedule.kind=linear", "objective.times.distribution=logit-normal"]),
+    (
+        "guidance",
+        "cfg",
+        ["guidance.interval=[0.3,5]", "guidance.rescale=0.7", "guidance.threshold=0.99", "guidance.threshold_floor=4"],
+    ),
+    ("guidance", "cfg", ["guidance.scale={text:4,semantic:1.5}", "guidance.batched=false"]),
+    ("guidance", "cfg-zero-star", ["guidance.zero_init=0.04"]),
+    ("guidance", "pag", ["guidance.cfg_scale=2", "guidance.where=all"]),
     ("objective", "v", ["objective.weight=learned", "objective.variance=learned", "objective.norm=huber"]),
     ("objective", "v", ["objective.times.distribution=log-normal", "objective.schedule.kind=sigmoid"]),
     ("objective", "x0", ["objective.times.distribution=laplace", "objective.schedule.kind=edm"]),
@@ -89,11 +98,17 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def _with_paths(override: str, files: dict[str, Path]) -> str:
+    for name, path in files.items():
+        override = override.replace(f"{{{name}}}", str(path))
+    return override
+
+
 @pytest.mark.parametrize(("kind", "option", "overrides", "check"), [*cases()])
 def test_a_registered_part_conforms(
     kind: str, option: str, overrides: tuple[str, ...], check: str, files: dict[str, Path]
 ) -> None:
-    filled = tuple(override.format(**files) for override in overrides)
+    filled = tuple(_with_paths(override, files) for override in overrides)
     try:
         getattr(suite(kind, option, filled)(), check)()
     except SkipTest as reason:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import ldmkit
+from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.errors import CheckpointError, ConfigError, DataError
 from ldmkit.pictures import read_metadata
 from ldmkit.run import job
@@ -62,6 +64,21 @@ def test_prompts_become_pictures_that_say_how_they_were_made(text: str, tmp_path
     assert [record["seed"] for record in records] == [5, 6, 7, 8]
     assert {record["steps"] for record in records} == {2}
     assert records[0]["command"].startswith(f"ldmkit sample {text} 'a small red circle'")
+
+
+def test_a_negative_prompt_reaches_the_model_for_each_picture_and_stands_in_its_record(
+    text: str, tmp_path: Path
+) -> None:
+    with mock.patch.object(LatentDiffusion, "sample", autospec=True, side_effect=LatentDiffusion.sample) as sample:
+        main([text, "a red circle", "-n", "2", "--negative", "a blue square", "--out", str(tmp_path)])
+    assert sample.call_args.kwargs["negative"] == {"caption": ["a blue square"] * 2}
+    assert read_metadata(tmp_path / "00001.png")["negative_prompt"] == "a blue square"
+
+
+def test_a_negative_prompt_needs_a_text_field(both: str, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "map.png")
+    with pytest.raises(ConfigError, match="--negative: this model takes no single prompt"):
+        main([both, "--field", "class=0", "--field", f"semantic={tmp_path / 'map.png'}", "--negative", "dark"])
 
 
 def test_a_picture_can_be_drawn_again_from_its_record(text: str, tmp_path: Path) -> None:

@@ -108,6 +108,22 @@ def verify(path: Path) -> str:
     return hashlib.sha256(manifest_file.read_bytes()).hexdigest()
 
 
+def link(source: Path, target: Path) -> None:
+    """Make ``target`` the same file as ``source``, or a copy of it where the file system cannot."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def link_all(source: Path, target: Path) -> None:
+    """:func:`link` every file below ``source``, if that is there, but the manifest of ``source`` itself."""
+    for file in sorted(source.rglob("*")):
+        if file.is_file() and file != source / MANIFEST:
+            link(file, target / file.relative_to(source))
+
+
 def step_directory(directory: Path, step: int) -> Path:
     """Where the checkpoint of ``step`` lies."""
     return directory / f"step-{step:08d}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields as fields_of
 from typing import Any
 
@@ -60,17 +60,37 @@ class Conditioners(nn.Module):
 
     def forward(self, fields: Fields, latent_size: tuple[int, int]) -> Conditioning:
         """Conditioning of B rows, nothing dropped."""
+        self.check_fields(fields)
+        return self._join({name: part(fields, latent_size) for name, part in self.items()})
+
+    def null(self, batch: int, latent_size: tuple[int, int]) -> Conditioning:
+        """Null conditioning of every part."""
+        return self._join(self._nulls(batch, latent_size))
+
+    def told(
+        self, fields: Fields, batch: int, latent_size: tuple[int, int], negative: Fields | None = None
+    ) -> Callable[[Collection[str]], Conditioning]:
+        """Return ``told(names)``: the conditioning of B rows by some of the parts, computed once for all choices.
+
+        The parts that are not named are null; one whose fields are all in ``negative`` says these instead, as a
+        negative prompt does. ``told(())`` is so the null conditioning.
+        """
+        self.check_fields(fields)
+        asked = {name: part(fields, latent_size) for name, part in self.items()}
+        others = self._nulls(batch, latent_size)
+        for name, part in self.items():
+            if negative and part.needs.keys() <= negative.keys():
+                others[name] = part(negative, latent_size)
+        return lambda names: self._join({name: (asked if name in names else others)[name] for name in asked})
+
+    def check_fields(self, fields: Fields) -> None:
+        """Raise ConfigError where ``fields`` lack one that a part reads."""
         missing = [field for field in self.needs if field not in fields]
         if missing:
             raise ConfigError(
                 f"this model is conditioned on {', '.join(sorted(self.needs))}, but {', '.join(missing)} is missing; "
                 f"given were: {', '.join(sorted(fields)) or 'no fields'}"
             )
-        return self._join({name: part(fields, latent_size) for name, part in self.items()})
-
-    def null(self, batch: int, latent_size: tuple[int, int]) -> Conditioning:
-        """Null conditioning of every part."""
-        return self._join({name: part.null(batch, latent_size) for name, part in self.items()})
 
     def with_dropout(self, fields: Fields, latent_size: tuple[int, int], random: RowRandom) -> Conditioning:
         """Conditioning as training sees it: each row of each part is null with that part's own rate."""
@@ -86,6 +106,9 @@ class Conditioners(nn.Module):
     def items(self) -> list[tuple[str, Conditioner]]:
         """The parts by name."""
         return list(self.parts.items())  # type: ignore[arg-type]
+
+    def _nulls(self, batch: int, latent_size: tuple[int, int]) -> dict[str, Conditioning]:
+        return {name: part.null(batch, latent_size) for name, part in self.items()}
 
     def _join(self, conditionings: Mapping[str, Conditioning]) -> Conditioning:
         device = _common_device(conditionings)

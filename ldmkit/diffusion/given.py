@@ -65,9 +65,10 @@ def picture_size(
     return next(iter(sizes.values()), None)
 
 
-def rows_of(fields: Fields, count: int | None, seeds: Sequence[int] | None) -> int:
-    """How many pictures; ConfigError where fields, ``count`` and ``seeds`` say different numbers."""
+def rows_of(fields: Fields, count: int | None, seeds: Sequence[int] | None, negative: Fields) -> int:
+    """How many pictures; ConfigError where fields, ``count``, ``seeds`` and ``negative`` say different numbers."""
     lengths = {name: len(value) for name, value in fields.items()}
+    lengths |= {f"negative {name}": len(value) for name, value in negative.items()}
     if count is not None:
         lengths["count"] = count
     if seeds is not None:

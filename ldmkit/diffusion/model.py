@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from ldmkit.artifacts.random import RowRandom
 from ldmkit.diffusion.conditioners import Conditioners
+from ldmkit.diffusion.estimate import X0Estimate
 from ldmkit.diffusion.given import check_fields, picture_size, rows_of, specs_of
 from ldmkit.diffusion.latent_space import LatentSpace
 from ldmkit.diffusion.statistics import LatentStatistics
@@ -20,29 +20,14 @@ from ldmkit.diffusion.windows import Windows
 from ldmkit.errors import ConfigError
 from ldmkit.protocols import ConditionalDenoise, Denoiser, Guidance, Objective, Sampler
 from ldmkit.specs import DataSpec
-from ldmkit.values import Conditioning, Fields, Levels, to_device
-
-
-@dataclass(frozen=True)
-class X0Estimate:
-    """A denoiser and an objective as one function to x0: what guidance and samplers see."""
-
-    denoiser: Denoiser
-    objective: Objective
-
-    def prepare(self, conditioning: Conditioning) -> Any:
-        """See :meth:`Denoiser.prepare`."""
-        return self.denoiser.prepare(conditioning)
-
-    def __call__(self, z: Tensor, level: Levels, prepared: Any) -> Tensor:
-        raw = self.denoiser(z, level.beside(z).t, prepared)
-        return self.objective.denoiser_to_x0(raw.to(z.dtype), z, level)
+from ldmkit.values import Fields, to_device
 
 
 class LatentDiffusion(nn.Module):
     """First stage, conditioners and denoiser, with the objective, guidance and sampler that go with them.
 
-    ``latents`` is the space that the denoiser works in, which the first stage makes.
+    ``latents`` is the space that the denoiser works in, which the first stage makes. ``weaker`` is a second model of
+    the same latents, where the guidance names one.
     """
 
     def __init__(
@@ -61,6 +46,7 @@ class LatentDiffusion(nn.Module):
         self.latents = latents
         self.first_stage, self.conditioners, self.denoiser = latents.first_stage, conditioners, denoiser
         self.objective, self.guidance, self.sampler = objective, guidance, sampler
+        self.weaker: LatentDiffusion | None = None
 
     @property
     def statistics(self) -> LatentStatistics | None:
@@ -83,6 +69,17 @@ class LatentDiffusion(nn.Module):
         if height % factor or width % factor:
             raise ConfigError(f"an image of {height}x{width} does not divide by the first stage's factor {factor}")
         return height // factor, width // factor
+
+    def check_weaker(self) -> None:
+        """Raise ConfigError where the weaker model was trained on other latents; statistics name their first stage."""
+        if self.weaker is None:
+            return
+        own, other = (each.statistics.as_json() if each.statistics else None for each in (self, self.weaker))
+        if own != other:
+            raise ConfigError(
+                f"the weaker model '{self.guidance.weaker}' was trained on other latents; name a run that has the "
+                "first stage of this one: the same data, seed, model, loss, latents and train.first_stage"
+            )
 
     def encode(self, images: Tensor, tiling: Tiling | None = DEFAULT_TILING) -> Tensor:
         """Pixels in [-1, 1] (B, C, H, W) => z0 (B, c, h, w); see :meth:`LatentSpace.encode`."""
@@ -108,6 +105,7 @@ class LatentDiffusion(nn.Module):
         self,
         fields: Fields | None = None,
         *,
+        negative: Fields | None = None,
         count: int | None = None,
         steps: int | None = None,
         seed: int = 0,
@@ -121,17 +119,21 @@ class LatentDiffusion(nn.Module):
         """Draw pictures: float pixels in [-1, 1], (B, C, H, W).
 
         ``fields`` maps each field to B values, for example ``{"caption": ["a small red circle"]}``; without fields,
-        ``count`` says how many. ``steps`` defaults to the sampler's own. Picture i is drawn with seed ``seed`` + i (or
-        ``seeds[i]``), and is the same picture alone or in any batch. ``size`` (H, W) defaults to that of a picture
-        among the fields, then to the trained one; ``tiling`` is that of :meth:`decode`. ``window`` is the side in
-        pixels of the :class:`Windows` that the denoiser sees of a larger picture, None: all of it. Without ``paste``,
-        pixels that a field gives exactly are left as decoded.
+        ``count`` says how many. ``negative`` are fields that say what is not wanted: the conditioners that read them
+        are told these where guidance would tell them nothing. ``steps`` defaults to the sampler's own. Picture i is
+        drawn with seed ``seed`` + i (or ``seeds[i]``), and is the same picture alone or in any batch. ``size`` (H, W)
+        defaults to that of a picture among the fields, then to the trained one; ``tiling`` is that of :meth:`decode`.
+        ``window`` is the side in pixels of the :class:`Windows` that the denoiser sees of a larger picture, None: all
+        of it. Without ``paste``, pixels that a field gives exactly are left as decoded.
 
         Raises ConfigError when a field is missing, unknown, of the wrong form or one value instead of B, lengths or
         sizes differ, or a number of steps or pictures makes no sense.
         """
-        fields, specs = dict(fields or {}), specs_of(self.conditioners, self.data)
-        check_fields(fields, specs, self.data.channels)
+        fields, negative = dict(fields or {}), dict(negative or {})
+        specs = specs_of(self.conditioners, self.data)
+        for each in (fields, negative):
+            check_fields(each, specs, self.data.channels)
+        self.check_weaker()
         least_of = (("steps", steps, 1), ("batch_size", batch_size, 1), ("count", count, 0), ("window", window, 1))
         for name, value, least in least_of:
             if value is not None and value < least:
@@ -139,14 +141,15 @@ class LatentDiffusion(nn.Module):
         steps = self.sampler.steps if steps is None else steps
         size = picture_size(fields, specs, size)
         latent_size, windows = self.latent_size(size), self._windows(window)
-        total = rows_of(fields, count, seeds)
+        total = rows_of(fields, count, seeds, negative)
         seeds = list(seeds) if seeds is not None else [seed + index for index in range(total)]
         pictures = []
         with _evaluating(self):
             for start in range(0, total, batch_size):
                 rows = slice(start, min(start + batch_size, total))
-                part = {name: value[rows] for name, value in fields.items()}
-                decoded = self.decode(self._sample(part, seeds[rows], steps, latent_size, windows), tiling)
+                part, unwanted = ({name: value[rows] for name, value in each.items()} for each in (fields, negative))
+                estimate = self._estimate(part, unwanted, len(seeds[rows]), latent_size)
+                decoded = self.decode(self._sample(estimate, seeds[rows], steps, latent_size, windows), tiling)
                 pictures.append(self.conditioners.paste(decoded, to_device(part, decoded.device)) if paste else decoded)
         return torch.cat(pictures) if pictures else torch.empty(0, self.data.channels, *(size or (self.data.size,) * 2))
 
@@ -155,21 +158,34 @@ class LatentDiffusion(nn.Module):
 
     def _sample(
         self,
-        fields: Fields,
+        estimate: ConditionalDenoise,
         seeds: Sequence[int],
         steps: int,
         latent_size: tuple[int, int],
         windows: Windows | None,
     ) -> Tensor:
         random = RowRandom([(seed, "sample") for seed in seeds])
-        conditioning = self.conditioners(to_device(fields, self.device), latent_size).to(self.device)
-        null = self.conditioners.null(len(seeds), latent_size).to(self.device)
-        estimate: ConditionalDenoise = X0Estimate(self.denoiser, self.objective)
         if windows:
             estimate = windows.over(estimate, latent_size)
-        denoise = self.guidance.guide(estimate, conditioning, null)
+        denoise = self.guidance.guide(estimate, estimate.told(estimate.conditioners), estimate.told(()))
         noise = random.normal("noise", (self.first_stage.spec.channels, *latent_size), device=self.device)
         return self.sampler.sample(denoise, noise, self.objective.levels(steps).to(self.device), random)
+
+    def _estimate(self, fields: Fields, negative: Fields, batch: int, latent_size: tuple[int, int]) -> X0Estimate:
+        """The x0-estimate for ``batch`` rows; fields that no conditioner reads are left out."""
+        needs, device, weaker = self.conditioners.needs, self.device, self.weaker
+        asked, unwanted = (
+            to_device({name: value for name, value in each.items() if name in needs}, device)
+            for each in (fields, negative)
+        )
+        told = self.conditioners.told(asked, batch, latent_size, unwanted)
+        return X0Estimate(
+            self.denoiser,
+            self.objective,
+            [name for name, _ in self.conditioners.items()],
+            lambda names: told(names).to(device),
+            None if weaker is None else lambda: weaker._estimate(fields, negative, batch, latent_size),
+        )
 
 
 @contextmanager

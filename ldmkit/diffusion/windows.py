@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ldmkit.diffusion.tiling import Span, spans
-from ldmkit.protocols import ConditionalDenoise
+from ldmkit.protocols import ConditionalDenoise, Perturbation
 from ldmkit.values import Conditioning, Levels
 
 
@@ -40,6 +41,22 @@ class Windows:
 class _Windowed:
     estimate: ConditionalDenoise
     windows: list[tuple[Span, Span]]
+
+    @property
+    def conditioners(self) -> Sequence[str]:
+        return self.estimate.conditioners
+
+    def told(self, conditioners: Collection[str]) -> Conditioning:
+        """Of the whole grid: :meth:`prepare` cuts it."""
+        return self.estimate.told(conditioners)
+
+    def perturbed(self, where: Perturbation) -> ConditionalDenoise:
+        """The perturbed estimate, in the same windows."""
+        return replace(self, estimate=self.estimate.perturbed(where))
+
+    def weaker(self) -> ConditionalDenoise:
+        """The weaker model's estimate, in the same windows."""
+        return replace(self, estimate=self.estimate.weaker())
 
     def prepare(self, conditioning: Conditioning) -> Any:
         """What the estimate prepares, for each window; once for all of them where there is no map."""

@@ -39,11 +39,22 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DenoiserTrainConfig(TrainConfig):
+    """Training of the denoiser: also how often it stores averages of its weights for `ldmkit ema`; 0: never."""
+
+    snapshot_every: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(0, snapshot_every=self.snapshot_every)
+
+
+@dataclass(frozen=True, kw_only=True)
 class StagesConfig:
     """One loop trains both stages; these are its numbers for each."""
 
     first_stage: TrainConfig
-    denoiser: TrainConfig
+    denoiser: DenoiserTrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)

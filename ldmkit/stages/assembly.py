@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
-from ldmkit.artifacts.checkpoint import commit, write_json
+from ldmkit.artifacts.checkpoint import commit, link, link_all, write_json
 from ldmkit.artifacts.store import Artifact
 from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.models import CONFIG, SPEC, STATISTICS, spec_as_json
 from ldmkit.run import Run
+from ldmkit.training.loop import SNAPSHOTS
 
 MODEL = "model"
 """The checkpoint's directory in that of the run."""
@@ -22,18 +21,19 @@ def assemble(
     """Put the results of the stages together in the run's ``model/`` and return its digest.
 
     Files are linked from the store where the file system can, so that a sweep over samplers stores weights once.
+    Snapshots of the training, if any, are put beside it in ``snapshots/``.
     """
 
     def write(directory: Path) -> None:
         _link_weights(first_stage, directory)
         _link_weights(denoiser, directory)
-        _link(cached.path / STATISTICS, directory / STATISTICS)
+        link(cached.path / STATISTICS, directory / STATISTICS)
         for name, _ in model.conditioners.items():
-            for file in sorted((fitted.path / name).rglob("*")):
-                if file.is_file():
-                    _link(file, directory / "conditioners" / file.relative_to(fitted.path))
+            link_all(fitted.path / name, directory / "conditioners" / name)
         _describe(run, directory)
 
+    if (denoiser.path / SNAPSHOTS).is_dir():
+        commit(run.directory / SNAPSHOTS, lambda directory: link_all(denoiser.path / SNAPSHOTS, directory))
     return commit(run.directory / MODEL, write)
 
 
@@ -54,12 +54,4 @@ def _describe(run: Run, directory: Path) -> None:
 
 def _link_weights(artifact: Artifact, directory: Path) -> None:
     for weights in artifact.path.glob("*.safetensors"):
-        _link(weights, directory / weights.name)
-
-
-def _link(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+        link(weights, directory / weights.name)

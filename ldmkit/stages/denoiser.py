@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ldmkit.artifacts.checkpoint import read_tensors, write_tensors
+from ldmkit.artifacts.checkpoint import link_all, read_tensors, write_tensors
 from ldmkit.artifacts.random import RowRandom
 from ldmkit.artifacts.store import Artifact
 from ldmkit.diffusion.model import LatentDiffusion
@@ -21,6 +21,7 @@ from ldmkit.specs import OptimizerSpec
 from ldmkit.stages.latents import Latents
 from ldmkit.stages.training import determining, train
 from ldmkit.training.ema import EMA
+from ldmkit.training.loop import SNAPSHOTS
 from ldmkit.values import Fields, Levels, Posterior, to_device
 
 STAGE = "denoiser"
@@ -99,6 +100,7 @@ def train_denoiser(
 
     ``previews`` are called after the steps they are filed under, while the model computes with its averaged weights.
     """
+    model.check_weaker()
     config = run.settings.train.denoiser
     inputs: dict[str, Any] = {
         **{group: run.identity(group) for group in ("cond", "denoiser", "objective")},
@@ -119,7 +121,9 @@ def train_denoiser(
     def make(directory: Path) -> None:
         watched = {step: preview(call) for step, call in previews.items()}
         trainee = DenoiserTrainee(model, latents, run.data, run.compute.device)
-        train(run, trainee, config, stage=STAGE, inputs=inputs, previews=watched)
+        every = config.snapshot_every
+        train(run, trainee, config, stage=STAGE, inputs=inputs, previews=watched, snapshot_every=every)
+        link_all(run.checkpoints(STAGE) / SNAPSHOTS, directory / SNAPSHOTS)
         for name in TRAINED:
             write_tensors(directory / f"{name}.safetensors", getattr(model, name).state_dict())
 

@@ -13,6 +13,8 @@ from ldmkit.run import Run
 from ldmkit.training.ema import EMA
 from ldmkit.training.loop import Listeners, Loop, Trainee
 
+NO_SNAPSHOTS = ("snapshot_every", 0)
+
 
 def train(
     run: Run,
@@ -22,6 +24,7 @@ def train(
     stage: str,
     inputs: Mapping[str, Any],
     previews: Mapping[int, Callable[[EMA], None]] | None = None,
+    snapshot_every: int = 0,
 ) -> None:
     """Train ``trainee`` to the end and leave it with its averaged weights; go on from the run's checkpoints, if any."""
 
@@ -41,11 +44,16 @@ def train(
         compute=run.compute,
         directory=run.checkpoints(stage),
         inputs=digest_of(inputs),
+        snapshot_every=snapshot_every,
     )
     ema = loop.run(Listeners(on_step, on_checkpoint, run.stop.asked, previews or {}))
     ema.store_in(ema.module)
 
 
 def determining(config: TrainConfig) -> dict[str, Any]:
-    """The numbers of ``config`` that determine the trained weights: all but how often it is logged and saved."""
-    return {key: value for key, value in asdict(config).items() if key not in {"log_every", "checkpoint_every"}}
+    """The numbers of ``config`` that determine what is trained: all but how often it is logged and saved.
+
+    Snapshots are part of the result where there are any.
+    """
+    never = {"log_every", "checkpoint_every"}
+    return {key: value for key, value in asdict(config).items() if key not in never and (key, value) != NO_SNAPSHOTS}

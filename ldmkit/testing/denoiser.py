@@ -113,6 +113,19 @@ class DenoiserSuite(ModuleSuite):
         part(2 * z, t + 1, prepared)
         assert torch.equal(part(z, t, prepared), first), "expected the same output at a later step, got another"
 
+    def test_perturbed_self_attention_is_as_it_declares(self) -> None:
+        part = self.ready()
+        z, t, conditioning = self.inputs(ROWS)
+        if not part.perturbable:
+            refusal(NotImplementedError, lambda: part.perturb(part.prepare(conditioning), "all"))
+            return
+        prepared = part.prepare(conditioning)
+        plain = part(z, t, prepared).clone()
+        for where in ("middle", "all"):
+            apart = largest_difference(part(z, t, part.perturb(prepared, where)), plain)
+            assert 1e-6 < apart < torch.inf, f"expected another output, and a finite one, in {where}, got {apart} apart"
+        assert torch.equal(part(z, t, prepared), plain), "expected what was prepared before to be as it was"
+
     def test_masked_tokens_have_no_influence(self) -> None:
         if "tokens" not in self.forms():
             raise SkipTest("it accepts no tokens")

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 
-class EMA:
-    """Averages of a module's parameters in float32, decay min(``decay``, (1 + n) / (10 + n)) after n updates.
+def warmed_up(decay: float) -> Callable[[int], float]:
+    """Decay min(``decay``, (1 + n) / (10 + n)) after n updates.
 
     The warm-up is that of the original latent diffusion code: early averages forget the random start quickly.
     """
+    return lambda step: min(decay, (1 + step) / (10 + step))
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay = decay
+
+class EMA:
+    """Averages of a module's parameters in float32; ``decay_at(n)`` is the weight of the old average at update n."""
+
+    def __init__(self, module: nn.Module, decay_at: Callable[[int], float]) -> None:
+        self.decay_at = decay_at
         self.module = module
         self.averages = {name: p.detach().float().clone() for name, p in module.named_parameters()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after ``step`` updates (counted from 1)."""
-        decay = min(self.decay, (1 + step) / (10 + step))
         current = [p.detach().float() for p in self.module.parameters()]
-        torch._foreach_lerp_(list(self.averages.values()), current, 1 - decay)
+        torch._foreach_lerp_(list(self.averages.values()), current, 1 - self.decay_at(step))
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averages by parameter name."""

@@ -29,10 +29,13 @@ from ldmkit.registry.config import TrainConfig
 from ldmkit.specs import OptimizerSpec
 from ldmkit.training.batches import Order, read_ahead
 from ldmkit.training.device import Compute
-from ldmkit.training.ema import EMA
+from ldmkit.training.ema import EMA, warmed_up
 from ldmkit.training.optimizers import make_optimizers, scheduled
+from ldmkit.training.power_ema import WIDTHS, power_function
 
 KEPT_CHECKPOINTS = 2
+SNAPSHOTS = "snapshots"
+"""Folder of the power-function averages that training stores, by step."""
 
 
 class Trainee(Protocol):
@@ -71,7 +74,8 @@ class Listeners:
 class Loop:
     """Trains ``trainee`` for ``config.steps`` steps, saving into ``directory`` and resuming from it.
 
-    ``inputs`` is a digest of all that determines the result; a checkpoint that was made from others is refused.
+    ``inputs`` is a digest of all that determines the result; a checkpoint that was made from others is refused. Every
+    ``snapshot_every`` steps, and at the end, the averages of :data:`WIDTHS` go into ``directory/snapshots``; 0: never.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class Loop:
         compute: Compute,
         directory: Path,
         inputs: str = "",
+        snapshot_every: int = 0,
     ) -> None:
         self.trainee, self.config, self.stage, self.seed = trainee, config, stage, seed
         self.compute, self.directory, self.inputs = compute, directory, inputs
@@ -91,7 +96,10 @@ class Loop:
         self._seconds = 0.0
         self._updates = dict.fromkeys(trainee.players, 0)
         self.base_lrs = [[group["lr"] for group in o.param_groups] for o in self._all_optimizers()]
-        self.ema = EMA(next(iter(trainee.players.values())), config.ema_decay)
+        averaged = next(iter(trainee.players.values()))
+        self.ema = EMA(averaged, warmed_up(config.ema_decay))
+        self.snapshot_every = snapshot_every
+        self.profiles = {width: EMA(averaged, power_function(width)) for width in WIDTHS if snapshot_every}
 
     def run(self, listeners: Listeners) -> EMA:
         """Train to the end and return the averages.
@@ -113,6 +121,8 @@ class Loop:
             self._seconds = seconds + time.perf_counter() - began
             if done % config.log_every == 0 or done in {1, config.steps}:
                 listeners.on_step(done, self._summary(done, metrics))
+            if self.profiles and (done % self.snapshot_every == 0 or done == config.steps):
+                commit(step_directory(self.directory / SNAPSHOTS, done), self._write_profiles)
             if done in listeners.previews:
                 listeners.previews[done](self.ema)
             stopping = listeners.stop_asked()
@@ -157,7 +167,8 @@ class Loop:
             self._update(player, loss, step)
             name = "loss" if player == next(iter(self.trainee.players)) else f"{player}_loss"
             metrics |= {name: loss.detach(), **{key: value.detach() for key, value in parts.items()}}
-        self.ema.update(step + 1)
+        for ema in (self.ema, *self.profiles.values()):
+            ema.update(step + 1)
         return metrics
 
     def _update(self, player: str, loss: Tensor, step: int) -> None:
@@ -195,9 +206,14 @@ class Loop:
         for name, module in self.trainee.players.items():
             write_tensors(directory / f"{name}.safetensors", module.state_dict())
         write_tensors(directory / "ema.safetensors", self.ema.state_dict())
+        self._write_profiles(directory)
         write_tensors(directory / "optimizers.safetensors", _optimizer_tensors(self._all_optimizers()))
         counts = {"step": step, "updates": self._updates, "seconds": self._seconds}
         write_json(directory / "state.json", {"stage": self.stage, "inputs": self.inputs, **counts})
+
+    def _write_profiles(self, directory: Path) -> None:
+        for width, ema in self.profiles.items():
+            write_tensors(directory / profile_file(width), ema.state_dict())
 
     def _resume(self) -> int:
         """Load the newest checkpoint of the directory, if any, and return the number of steps done."""
@@ -215,12 +231,19 @@ class Loop:
             for name, module in self.trainee.players.items():
                 module.load_state_dict(read_tensors(path / f"{name}.safetensors"))
             self.ema.load_state_dict(read_tensors(path / "ema.safetensors"))
+            for width, ema in self.profiles.items():
+                ema.load_state_dict(read_tensors(path / profile_file(width)))
             _load_optimizer_tensors(self._all_optimizers(), read_tensors(path / "optimizers.safetensors"))
             self._updates = {player: int(state["updates"][player]) for player in self.trainee.players}
         except (RuntimeError, KeyError) as error:
             raise CheckpointError(f"'{path}' is not a checkpoint of these networks: {error}") from error
         self._seconds = float(state["seconds"])
         return int(state["step"])
+
+
+def profile_file(width: float) -> str:
+    """Name of the file with the power-function average of ``width``."""
+    return f"ema-{width:.3f}.safetensors"
 
 
 def _optimizer_tensors(optimizers: list[Optimizer]) -> dict[str, Tensor]:

@@ -97,6 +97,10 @@ class Attention(nn.Module):
         k, v = self.keys_values(features) if keys_values is None else keys_values
         return self.out(attend(self.queries(features), k, v, bias))
 
+    def identity(self, features: Tensor) -> Tensor:
+        """Self-attention in which each position attends to itself alone: (B, N, C) => (B, N, C)."""
+        return self.to_out(self.to_v(features))
+
 
 class PlainAttention(nn.Module):
     """ADM's residual self-attention block (Dhariwal and Nichol 2021), for a UNet that is told no tokens.
@@ -111,9 +115,9 @@ class PlainAttention(nn.Module):
         self.qkv = Pointwise(channels, 3 * channels, axes=1)
         self.proj_out = zeroed(Pointwise(channels, channels, axes=1))
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, C, h, w) => (B, C, h, w)."""
+    def forward(self, features: Tensor, perturbed: bool = False) -> Tensor:
+        """(B, C, h, w) => (B, C, h, w); ``perturbed``: each position attends to itself alone."""
         sequence = self.norm(features).permute(0, 2, 3, 1).flatten(1, 2)
         q, k, v = split_heads(self.qkv(sequence), self.heads).chunk(3, dim=-1)
-        change = self.proj_out(join_heads(attend(q, k, v)))
+        change = self.proj_out(join_heads(v if perturbed else attend(q, k, v)))
         return features + change.unflatten(1, features.shape[2:]).permute(0, 3, 1, 2)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
+from ldmkit_denoisers.attention import PlainAttention
 from ldmkit_denoisers.checkpointing import run
 from ldmkit_denoisers.prepared import Prepared
 from ldmkit_denoisers.residual import ResBlock
@@ -30,12 +31,15 @@ class Block(nn.ModuleList):
 
     def compute(self, features: Tensor, time: Tensor, prepared: Prepared) -> Tensor:
         """(B, C, h, w) => (B, C', h', w'), keeping all that a backward pass needs."""
+        perturbed = prepared.perturbed is not None
         for layer in self:
             match layer:
                 case ResBlock():
                     features = layer(features, time)
                 case SpatialTransformer():
-                    features = layer(features, prepared.keys_values[layer.index], prepared.bias)
+                    features = layer(features, prepared.keys_values[layer.index], prepared.bias, perturbed)
+                case PlainAttention():
+                    features = layer(features, perturbed)
                 case _:
                     features = layer(features)
         return features

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ldmkit.errors import ConfigError
+from ldmkit.protocols import Perturbation
 from ldmkit.specs import CondSpec, LatentSpec
 from ldmkit.values import Conditioning
 from ldmkit_denoisers.attention import MASKED, KeysValues
@@ -20,13 +21,14 @@ class Prepared:
 
     ``keys_values`` has, for each spatial transformer, K and V of each of its blocks (None: attend to yourself);
     ``bias`` (B, 1, 1, M) is added to the scores of the tokens; ``vector`` (B, 4 * channels) is added to the embedded
-    time; ``map`` (B, K, h, w) is concatenated to the input.
+    time; ``map`` (B, K, h, w) is concatenated to the input; ``perturbed`` says where self-attention is the identity.
     """
 
     keys_values: Sequence[Sequence[KeysValues | None]]
     bias: Tensor | None
     vector: Tensor | None
     map: Tensor | None
+    perturbed: Perturbation | None = None
 
 
 @dataclass(frozen=True)

@@ -73,9 +73,12 @@ class TransformerBlock(nn.Module):
         """Tokens (B, M, D) => K and V, each (B, H, M, d)."""
         return self.attn2.keys_values(tokens)
 
-    def forward(self, features: Tensor, keys_values: KeysValues | None, bias: Tensor | None) -> Tensor:
-        """(B, N, C) => (B, N, C)."""
-        features = features + self.attn1(self.norm1(features))
+    def forward(
+        self, features: Tensor, keys_values: KeysValues | None, bias: Tensor | None, perturbed: bool = False
+    ) -> Tensor:
+        """(B, N, C) => (B, N, C); ``perturbed``: in self-attention each position attends to itself alone."""
+        attend_to_self = self.attn1.identity if perturbed else self.attn1
+        features = features + attend_to_self(self.norm1(features))
         features = features + self.attn2(self.norm2(features), keys_values, bias)
         return features + self.ff(self.norm3(features))
 
@@ -125,9 +128,15 @@ class SpatialTransformer(nn.Module):
         blocks = [block for block in self.transformer_blocks if isinstance(block, TransformerBlock)]
         return [None if tokens is None else block.keys_values(tokens) for block in blocks]
 
-    def forward(self, features: Tensor, keys_values: Sequence[KeysValues | None], bias: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        features: Tensor,
+        keys_values: Sequence[KeysValues | None],
+        bias: Tensor | None,
+        perturbed: bool = False,
+    ) -> Tensor:
         """(B, C, h, w) => (B, C, h, w); ``keys_values`` has one entry for each block."""
         hidden = self.proj_in(self.norm(features).permute(0, 2, 3, 1).flatten(1, 2))
         for block, told in zip(self.transformer_blocks, keys_values, strict=True):
-            hidden = block(hidden, told, bias)
+            hidden = block(hidden, told, bias, perturbed)
         return features + self.proj_out(hidden).unflatten(1, features.shape[2:]).permute(0, 3, 1, 2)

@@ -5,14 +5,14 @@ Names and shapes of the parameters are those of the original checkpoints, so tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ldmkit.errors import ConfigError
-from ldmkit.protocols import Denoiser
+from ldmkit.protocols import Denoiser, Perturbation
 from ldmkit.registry.ranges import at_least, below_one
 from ldmkit.specs import CondSpec, LatentSpec
 from ldmkit.values import Conditioning
@@ -34,6 +34,7 @@ class UNet(Denoiser):
     """
 
     accepts = frozenset({"tokens", "vector", "map"})
+    perturbable = True
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -172,8 +173,11 @@ class UNet(Denoiser):
         keys_values = [transformer.keys_values(tokens) for transformer in self.transformers]
         return Prepared(keys_values, bias, None if vector is None else self.label_emb(vector), conditioning.map)
 
+    def perturb(self, prepared: Prepared, where: Perturbation) -> Prepared:
+        return replace(prepared, perturbed=where)
+
     def forward(self, z: Tensor, t: Tensor, conditioning: Conditioning | Prepared) -> Tensor:
-        """Noisy latents (B, c, h, w) at times t (B,) => raw output (B, c, h, w), in the type of ``z``.
+        """Noisy latents (B, c, h, w) at times t (B,) => raw output (B, ``latent.outputs``, h, w), in the type of ``z``.
 
         Raises ConfigError when h or w cannot be halved as often as there are levels, and when the conditioning is not
         what the network was built for.
@@ -184,16 +188,17 @@ class UNet(Denoiser):
         time = self.time_embed(embedding)
         if prepared.vector is not None:
             time = time + prepared.vector
+        around = replace(prepared, perturbed=None) if prepared.perturbed == "middle" else prepared
         skips = []
         for block, keeps in zip(self.input_blocks, self.keeps, strict=True):
-            features = block(features, time, prepared)
+            features = block(features, time, around)
             if keeps:
                 skips.append(features)
         features = self.middle_block(features, time, prepared)
         for block, takes in zip(self.output_blocks, self.takes, strict=True):
             if takes:
                 features = torch.cat([features, skips.pop()], dim=1)
-            features = block(features, time, prepared)
+            features = block(features, time, around)
         return self.out(features).to(z.dtype)
 
     def input(self, z: Tensor, prepared: Prepared) -> Tensor:

@@ -1,4 +1,4 @@
-"""Samplers and guidance of ldmkit: how to walk from noise to a latent, and whose estimate to follow."""
+"""Samplers of ldmkit: how to walk from noise to a latent."""
 
 from ldmkit.registry.components import Component
 from ldmkit.registry.hooks import hookimpl
@@ -12,6 +12,4 @@ def components() -> list[Component]:
         Component(
             "sampler", "dpmpp-2m", "ldmkit_samplers.dpmpp_2m:DPMpp2M", "second order, multistep (Lu et al. 2022)"
         ),
-        Component("guidance", "cfg", "ldmkit_samplers.cfg:CFG", "classifier-free guidance (Ho and Salimans 2022)"),
-        Component("guidance", "none", "ldmkit_samplers.unguided:Unguided", "the conditional estimate as it is"),
     ]

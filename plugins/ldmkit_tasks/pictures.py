@@ -84,11 +84,11 @@ def sample(run: Run, model: LatentDiffusion, count: int) -> Drawn:
 
 def drawing(run: Run, model: LatentDiffusion) -> dict[str, Any]:
     """How samples are drawn, beside their prompts and seeds."""
-    return {
-        "sampler": run.config["sampler"]["name"],
-        "steps": model.sampler.steps,
-        "guidance": run.config["guidance"].get("scale", run.config["guidance"]["name"]),
-    }
+    guidance = run.config["guidance"]
+    name, scale = guidance["name"], guidance.get("scale")
+    if name != "cfg" or isinstance(scale, dict):
+        scale = name if scale is None else f"{name} {scale}"
+    return {"sampler": run.config["sampler"]["name"], "steps": model.sampler.steps, "guidance": scale}
 
 
 def draw_grid(run: Run, model: LatentDiffusion, stage: str, step: int) -> None:

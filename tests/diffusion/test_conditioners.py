@@ -141,3 +141,29 @@ def test_gradients_reach_every_part_and_every_projection() -> None:
     joined = Conditioners({"a": Numbers("x", CondSpec(tokens=8)), "b": Numbers("x", CondSpec(tokens=4))})
     joined({"x": torch.ones(2)}, (1, 1)).tokens.sum().backward()  # type: ignore[union-attr]
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in joined.parameters())
+
+
+def test_some_of_the_conditioners_can_be_told_alone_the_others_being_null_or_negative() -> None:
+    joined = Conditioners({name: Numbers(field, CondSpec(vector=1)) for name, field in (("a", "x"), ("b", "y"))})
+    fields = {"x": torch.tensor([1.0, 2.0]), "y": torch.tensor([3.0, 4.0])}
+
+    def says(names: list[str], **negative: Tensor) -> list[list[float]]:
+        return joined.told(fields, 2, (4, 4), negative)(names).vector.tolist()  # type: ignore[union-attr]
+
+    assert says(["a", "b"]) == joined(fields, (4, 4)).vector.tolist()  # type: ignore[union-attr]
+    assert says([]) == joined.null(2, (4, 4)).vector.tolist()  # type: ignore[union-attr]
+    assert says(["b"]) == [[0, 3], [0, 4]]
+    unwanted = torch.tensor([-5.0, -6.0])
+    assert says([], x=unwanted) == [[-5, 0], [-6, 0]]
+    assert says(["b"], x=unwanted) == [[-5, 3], [-6, 4]]
+    assert says(["a"], x=unwanted) == [[1, 0], [2, 0]]
+
+
+def test_each_conditioner_is_asked_once_however_often_it_is_told() -> None:
+    part = Numbers("x", CondSpec(vector=1))
+    calls: list[int] = []
+    part.register_forward_hook(lambda *_: calls.append(1))
+    told = Conditioners({"a": part}).told({"x": torch.ones(2)}, 2, (4, 4))
+    for names in ((), ("a",), ("a",)):
+        told(names)
+    assert len(calls) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from ldmkit.artifacts.random import RowRandom
 from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.diffusion.statistics import LatentStatistics
 from ldmkit.errors import ConfigError
+from ldmkit.models import build_part
 from ldmkit.values import Conditioning
 
 
@@ -88,6 +90,65 @@ def test_fields_that_are_missing_or_of_different_lengths_are_named(model: Latent
 def test_what_makes_no_sense_is_refused(asked: dict[str, Any], message: str, model: LatentDiffusion) -> None:
     with pytest.raises(ConfigError, match=message):
         model.sample(**{"fields": FIELDS, **asked})
+
+
+def guided(model: LatentDiffusion, *overrides: str) -> Any:
+    """A context in which ``model`` has the guidance that ``overrides`` name."""
+    config = ldmkit.compose(["scale=smoke", "cond=[text,class]", *overrides])
+    return mock.patch.object(model, "guidance", build_part("guidance", config["guidance"]))
+
+
+def test_a_negative_prompt_stands_where_guidance_would_tell_nothing(model: LatentDiffusion) -> None:
+    negative = {"caption": ["a red square", "a red square", ""]}
+    plain, other = model.sample(FIELDS, steps=2), model.sample(FIELDS, negative=negative, steps=2)
+    assert (plain - other)[:2].abs().flatten(1).amax(1).min() > 1e-4
+    with guided(model, "guidance=none"):
+        torch.testing.assert_close(
+            model.sample(FIELDS, negative=negative, steps=2), model.sample(FIELDS, steps=2), rtol=0, atol=0
+        )
+    with guided(model, "guidance.scale=0"):  # the null estimate, which the negative prompt is in the place of
+        shown = {"caption": negative["caption"], "class": FIELDS["class"]}
+        with guided(model, "guidance.scale={class:1,text:0}"):
+            by_name = model.sample(FIELDS, negative=negative, steps=2)
+        with guided(model, "guidance=none"):
+            torch.testing.assert_close(by_name, model.sample(shown, steps=2), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("negative", "message"),
+    [
+        ({"captoin": ["x"] * 3}, "no field 'captoin'; did you mean 'caption'"),
+        ({"caption": ["x"]}, "different lengths: caption 3, class 3, negative caption 1"),
+    ],
+)
+def test_negative_fields_are_checked_as_fields_are(
+    negative: dict[str, Any], message: str, model: LatentDiffusion
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        model.sample(FIELDS, negative=negative)
+
+
+def test_scales_by_conditioner_need_the_conditioners_of_the_run() -> None:
+    config = ldmkit.compose(["scale=smoke", "cond=[text,class]", "guidance.scale={text:4,semantic:2}"])
+    with pytest.raises(ConfigError, match=r"'cfg' has scales for text, semantic, but the run's cond is \[text,class\]"):
+        ldmkit.build(config)
+
+
+def test_perturbing_guidance_needs_a_denoiser_that_can_be_perturbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ldmkit.compose(["scale=smoke", "guidance=pag"])
+    monkeypatch.setattr(type(ldmkit.build(config).denoiser), "perturbable", False)
+    with pytest.raises(ConfigError, match="'pag' perturbs self-attention, which denoiser 'unet' cannot"):
+        ldmkit.build(config)
+
+
+@pytest.mark.parametrize("where", ["middle", "all"])
+def test_perturbed_attention_guidance_changes_the_picture(where: str, model: LatentDiffusion) -> None:
+    with guided(model, "guidance=none"):
+        plain = model.sample(FIELDS, steps=2)
+    with guided(model, "guidance=pag", f"guidance.where={where}", "guidance.scale=30"):
+        assert (model.sample(FIELDS, steps=2) - plain).abs().max() > 1e-3
+    with guided(model, "guidance=pag", f"guidance.where={where}", "guidance.scale=0"):
+        torch.testing.assert_close(model.sample(FIELDS, steps=2), plain)
 
 
 def test_no_pictures_are_no_pictures(model: LatentDiffusion) -> None:

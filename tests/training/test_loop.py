@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ldmkit.artifacts.random import RowRandom
@@ -20,7 +21,9 @@ from ldmkit.errors import CheckpointError, Interrupted, NumericError
 from ldmkit.registry.config import TrainConfig
 from ldmkit.specs import OptimizerSpec
 from ldmkit.training.device import Compute
+from ldmkit.training.ema import EMA
 from ldmkit.training.loop import Listeners, Loop
+from ldmkit.training.power_ema import WIDTHS, Profile, combination, power_function
 
 CPU = Compute(torch.device("cpu"), bf16=False)
 CONFIG = TrainConfig(
@@ -316,3 +319,55 @@ def test_averaging_leaves_running_statistics_and_counters_as_they_are(tmp_path: 
     for name in ("net.1.running_mean", "net.1.running_var"):
         assert torch.equal(kept[name], live[name])
     assert not torch.equal(kept["net.0.weight"], live["net.0.weight"])
+
+
+def snapshots(directory: Path) -> dict[str, dict[str, Tensor]]:
+    files = sorted((directory / "snapshots").rglob("*.safetensors"))
+    return {file.relative_to(directory / "snapshots").as_posix(): load_file(file) for file in files}
+
+
+def run_with_snapshots(directory: Path, **listeners: object) -> None:
+    loop = Loop(Points(), CONFIG, stage="toy", seed=3, compute=CPU, directory=directory, snapshot_every=10)
+    loop.run(Listeners(**listeners))  # type: ignore[arg-type]
+
+
+def test_snapshots_are_averages_of_two_widths_at_their_steps_and_at_the_end(tmp_path: Path) -> None:
+    run_with_snapshots(tmp_path)
+    steps = ("step-00000010", "step-00000020", "step-00000024")
+    assert list(snapshots(tmp_path)) == [f"{s}/ema-{w}.safetensors" for s in steps for w in ("0.050", "0.100")]
+
+
+def test_snapshots_change_nothing_else(tmp_path: Path) -> None:
+    with_them, without = Points(), Points()
+    Loop(with_them, CONFIG, stage="toy", seed=3, compute=CPU, directory=tmp_path, snapshot_every=10).run(Listeners())
+    Loop(without, CONFIG, stage="toy", seed=3, compute=CPU, directory=tmp_path / "other").run(Listeners())
+    assert_equal(with_them, without)
+
+
+def test_snapshots_are_the_same_after_a_resume(tmp_path: Path) -> None:
+    run_with_snapshots(tmp_path / "whole")
+    steps: list[int] = []
+    with pytest.raises(Interrupted):
+        run_with_snapshots(
+            tmp_path / "parts", on_step=lambda step, metrics: steps.append(step), stop_asked=lambda: len(steps) == 13
+        )
+    run_with_snapshots(tmp_path / "parts")
+    whole, parts = snapshots(tmp_path / "whole"), snapshots(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(value, parts[file][name]) for file in whole for name, value in whole[file].items())
+
+
+def test_any_width_can_be_made_of_the_snapshots_of_a_training(tmp_path: Path) -> None:
+    trainee = Points(adversary=False)
+    config = replace(CONFIG, steps=200)
+    loop = Loop(trainee, config, stage="toy", seed=3, compute=CPU, directory=tmp_path, snapshot_every=20)
+    kept = EMA(trainee.network, power_function(0.15))
+    loop.run(Listeners(on_step=lambda step, metrics: kept.update(step)))
+    stored = {Profile(w, s): f"step-{s:08d}/ema-{w:.3f}.safetensors" for s in range(20, 201, 20) for w in WIDTHS}
+    weights, _ = combination(list(stored), Profile(0.15, 200))
+    files = snapshots(tmp_path)
+    for name, expected in kept.averages.items():
+        made = sum(float(x) * files[file][name].double() for x, file in zip(weights, stored.values(), strict=True))
+        nearest = min((averages[name] - expected).norm() for averages in files.values())
+        assert (made - expected).norm() < 0.3 * nearest
+        assert (made - expected).norm() < 0.003 * expected.norm()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from diffusers.models import attention_processor as diffusers_attention
 from ldmkit_denoisers.attention import MASKED, Attention, PlainAttention, attend, attend_in_steps
 from torch import Tensor
 
@@ -83,3 +84,28 @@ def test_plain_attention_splits_its_channels_by_head_before_q_k_and_v() -> None:
     attended = torch.einsum("bts,bcs->bct", weights, v).reshape(2, 32, 9)
     expected = features + F.conv1d(attended, block.proj_out.weight, block.proj_out.bias).view_as(features)
     torch.testing.assert_close(block(features), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_perturbed_self_attention_is_attention_of_each_position_to_itself() -> None:
+    attention, features = Attention(channels=16, tokens=16, heads=2, dropout=0.0), torch.randn(3, 5, 16)
+    alone = torch.full((5, 5), MASKED).fill_diagonal_(0)
+    torch.testing.assert_close(attention.identity(features), attention(features, bias=alone))
+
+
+def test_perturbed_self_attention_is_that_of_diffusers() -> None:
+    attention, features = Attention(channels=16, tokens=16, heads=2, dropout=0.0), torch.randn(3, 5, 16)
+    theirs = diffusers_attention.Attention(query_dim=16, heads=2, dim_head=8)
+    theirs.load_state_dict(attention.state_dict())
+    theirs.set_processor(diffusers_attention.PAGIdentitySelfAttnProcessor2_0())
+    plain, perturbed = theirs(torch.cat([features, features])).chunk(2)
+    torch.testing.assert_close(attention(features), plain)
+    torch.testing.assert_close(attention.identity(features), perturbed)
+
+
+def test_perturbed_plain_attention_hands_on_its_values() -> None:
+    attention = PlainAttention(32, heads=2, norm="group")
+    torch.nn.init.normal_(attention.proj_out.weight)
+    grid = torch.randn(2, 32, 3, 3)
+    one = attention(grid[:, :, :1, :1], perturbed=False)  # a single position has only itself to attend to
+    torch.testing.assert_close(attention(grid[:, :, :1, :1], perturbed=True), one)
+    assert (attention(grid, perturbed=True) - attention(grid)).abs().max() > 1e-3

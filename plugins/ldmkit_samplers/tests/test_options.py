@@ -6,18 +6,14 @@ from typing import Any
 
 import ldmkit_samplers
 import pytest
-from ldmkit_samplers.cfg import CFG
 from ldmkit_samplers.ddim import DDIM
 from ldmkit_samplers.dpmpp_2m import DPMpp2M
-from ldmkit_samplers.unguided import Unguided
 from omegaconf import OmegaConf
 
 from ldmkit.registry.schema import typed
 
 CONF = Path(ldmkit_samplers.__file__).parent / "conf"
 PARTS: dict[tuple[str, str], Any] = {
-    ("guidance", "cfg"): CFG,
-    ("guidance", "none"): Unguided,
     ("sampler", "ddim"): DDIM,
     ("sampler", "dpmpp-2m"): DPMpp2M,
 }
