@@ -15,7 +15,7 @@ from ldmkit.diffusion.conditioners import Conditioners
 from ldmkit.diffusion.statistics import LatentStatistics
 from ldmkit.diffusion.tiling import DEFAULT_TILING, Tiling
 from ldmkit.errors import ConfigError, did_you_mean
-from ldmkit.protocols import Denoiser, FirstStage, Guidance, Objective, Sampler
+from ldmkit.protocols import Denoiser, FirstStage, Guidance, Objective, OnStep, Sampler, unwatched
 from ldmkit.specs import DataSpec
 from ldmkit.values import Conditioning, Fields, Levels, to_device
 
@@ -109,13 +109,15 @@ class LatentDiffusion(nn.Module):
         size: tuple[int, int] | None = None,
         batch_size: int = 64,
         tiling: Tiling | None = DEFAULT_TILING,
+        on_step: OnStep = unwatched,
     ) -> Tensor:
         """Draw pictures: float pixels in [-1, 1], (B, C, H, W).
 
         ``fields`` maps each field to B values, for example ``{"caption": ["a small red circle"]}``; without fields,
         ``count`` says how many. ``steps`` defaults to the sampler's own. Picture i is drawn with seed ``seed`` + i (or
         ``seeds[i]``), and is the same picture alone or in any batch. ``size`` (H, W) defaults to the trained one;
-        ``tiling`` is that of :meth:`decode`.
+        ``tiling`` is that of :meth:`decode`. ``on_step`` is told of each step of each batch, as in
+        :meth:`Sampler.sample`.
 
         Raises ConfigError when a field is missing, unknown or one value instead of B, lengths differ, or a number of
         steps or pictures makes no sense.
@@ -132,16 +134,27 @@ class LatentDiffusion(nn.Module):
         for start in range(0, total, batch_size):
             rows = slice(start, min(start + batch_size, total))
             part = {name: value[rows] for name, value in fields.items()}
-            pictures.append(self._sample(part, seeds[rows], steps, self.latent_size(size), tiling))
+            pictures.append(
+                self._sample(
+                    part,
+                    seeds[rows],
+                    steps=steps,
+                    latent_size=self.latent_size(size),
+                    tiling=tiling,
+                    on_step=on_step,
+                )
+            )
         return torch.cat(pictures) if pictures else torch.empty(0, self.data.channels, *(size or (self.data.size,) * 2))
 
     def _sample(
         self,
         fields: Fields,
         seeds: Sequence[int],
+        *,
         steps: int,
         latent_size: tuple[int, int],
         tiling: Tiling | None,
+        on_step: OnStep,
     ) -> Tensor:
         with _evaluating(self):
             random = RowRandom([(seed, "sample") for seed in seeds])
@@ -149,7 +162,8 @@ class LatentDiffusion(nn.Module):
             null = self.conditioners.null(len(seeds), latent_size).to(self.device)
             denoise = self.guidance.guide(X0Estimate(self.denoiser, self.objective), conditioning, null)
             noise = random.normal("noise", (self.first_stage.spec.channels, *latent_size), device=self.device)
-            z0 = self.sampler.sample(denoise, noise, self.objective.levels(steps).to(self.device), random)
+            levels = self.objective.levels(steps, self.sampler.spacing).to("cpu")
+            z0 = self.sampler.sample(denoise, levels.scale[0] * noise, levels, random, on_step)
             return self.decode(z0, tiling)
 
 

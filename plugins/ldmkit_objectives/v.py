@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ldmkit.artifacts.random import RowRandom
 from ldmkit.protocols import Objective
+from ldmkit.specs import Spacing
 from ldmkit.values import Levels
 from ldmkit_objectives.distance import Norm, distance
 from ldmkit_objectives.schedules import Schedule, ScheduleConfig
@@ -38,8 +39,8 @@ class V(Objective):
         self.times = Times(config.times)
         self.distance = distance(config.norm)
 
-    def levels(self, steps: int) -> Levels:
-        return self.schedule.levels(steps)
+    def levels(self, steps: int, spacing: Spacing = "trailing") -> Levels:
+        return self.schedule.levels(steps, spacing)
 
     def training_levels(self, random: RowRandom) -> Levels:
         return self.schedule.at(self.times.draw(random, self.schedule.alpha.device))
