@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from ldmkit.artifacts.random import RowRandom
@@ -21,10 +20,10 @@ from ldmkit.values import Levels
 class ODE(Sampler):
     """The probability-flow ODE of Song et al. 2021, "Score-based generative modeling", section 4.3, by torchdiffeq.
 
-    Solved from level to level in the angle phi = atan(sigma / alpha), in which it is finite at both ends: for
-    y = z / sqrt(alpha^2 + sigma^2), dy / dphi = cos(phi) eps - sin(phi) x0. The step to sigma = 0 is DDIM's. The size
-    of steps depends on the error in the whole batch, so that a picture is the same alone and in a batch within the
-    tolerances only.
+    Solved from level to level in lambda = log(alpha / sigma), in which y = z / sqrt(alpha^2 + sigma^2) moves by
+    dy / dlambda = cos (x0 - cos y), cos being alpha / sqrt(alpha^2 + sigma^2). A step that begins at alpha = 0 or ends
+    at sigma = 0, infinitely far away in lambda, is DDIM's. The size of steps depends on the error in the whole batch,
+    so that a picture is the same alone and in a batch within the tolerances only.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -56,33 +55,27 @@ class ODE(Sampler):
     ) -> Tensor:
         from torchdiffeq import odeint
 
-        phi = torch.atan2(levels.sigma.double(), levels.alpha.double())
+        lam = levels.double().log_snr / 2
         for i in range(len(levels) - 1):
             level, end = levels[i], levels[i + 1]
             x0 = denoise(z, level)
             on_step(i, level, z, x0)
-            if end.sigma == 0 or not len(z):
+            if lam[i : i + 2].isfinite().all() and len(z):
+                times = lam[i : i + 2].to(z.device, z.dtype)
+                rtol, atol, method = self.config.rtol, self.config.atol, self.config.method
+                y = odeint(slope(denoise, levels), z / level.scale, times, rtol=rtol, atol=atol, method=method)[1]
+                z = end.scale * y
+            else:
                 z = end.alpha * x0 + end.sigma / level.sigma * (z - level.alpha * x0)
-                continue
-            y = odeint(
-                velocity(denoise, levels),
-                z / level.scale,
-                phi[i : i + 2].to(z.device, z.dtype),
-                rtol=self.config.rtol,
-                atol=self.config.atol,
-                method=self.config.method,
-            )
-            z = end.scale * y[1]
         return z
 
 
-def velocity(denoise: Denoise, levels: Levels) -> Callable[[Tensor, Tensor], Tensor]:
-    """dy / dphi as a function of phi and y."""
+def slope(denoise: Denoise, levels: Levels) -> Callable[[Tensor, Tensor], Tensor]:
+    """dy / dlambda as a function of lambda and y."""
 
-    def of(phi: Tensor, y: Tensor) -> Tensor:
-        cos, sin = phi.cpu().double().cos(), phi.cpu().double().sin()
-        level = levels.at(2 * (cos / sin).log())
-        x0 = denoise(level.scale * y, level)
-        return cos / sin * (y - cos * x0) - sin * x0
+    def of(lam: Tensor, y: Tensor) -> Tensor:
+        level = levels.at(2 * lam.cpu())
+        cos = level.alpha / level.scale
+        return cos * (denoise(level.scale * y, level) - cos * y)
 
     return of
