@@ -61,7 +61,7 @@ def build(config: Mapping[str, Any], data: DataSpec | None = None) -> LatentDiff
     _check_accepted(config, joined)
     with seeded(seed, "denoiser"):
         denoiser = build_part("denoiser", config["denoiser"], latent=first_stage.spec, cond=joined.spec)
-    return LatentDiffusion(
+    model = LatentDiffusion(
         data=data,
         first_stage=first_stage,
         conditioners=joined,
@@ -70,6 +70,8 @@ def build(config: Mapping[str, Any], data: DataSpec | None = None) -> LatentDiff
         guidance=build_part("guidance", config["guidance"]),
         sampler=build_part("sampler", config["sampler"]),
     )
+    model.objective.levels(model.sampler.steps, model.sampler.spacing)  # refuses what cannot be had
+    return model
 
 
 def build_first_stage(config: Mapping[str, Any], data: DataSpec) -> FirstStage:

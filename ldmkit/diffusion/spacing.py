@@ -126,7 +126,8 @@ def _at_steps(training: Levels, k: Tensor) -> Levels:
     angles = torch.atan2(training.sigma.double(), training.alpha.double())
     scale = training.scale.double().round(decimals=6)  # what is 1 but for rounding is 1
     angle, scale, t = (torch.lerp(line[low], line[high], part) for line in (angles, scale, training.t.double()))
-    return Levels(scale * angle.cos(), scale * angle.sin(), t)
+    alpha = scale * angle.cos().where(angle < torch.pi / 2, 0.0)  # cos(pi / 2) is 0 but for rounding
+    return Levels(alpha, scale * angle.sin(), t)
 
 
 def _at_noise(training: Levels, steps: int, place: Callable[[Tensor, Tensor, int], Tensor]) -> list[Levels]:
