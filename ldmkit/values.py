@@ -159,6 +159,12 @@ class Levels:
         """In double precision: differences of log-SNR need it where steps are many."""
         return self.to(torch.float64)
 
+    @staticmethod
+    def joined(parts: Sequence[Levels]) -> Levels:
+        """The levels of all ``parts``, one behind the other, without a path."""
+        alpha, sigma, t = (torch.cat([getattr(part, name) for part in parts]) for name in ("alpha", "sigma", "t"))
+        return Levels(alpha, sigma, t)
+
     @property
     def log_snr(self) -> Tensor:
         """log(alpha^2 / sigma^2); +inf at sigma = 0, -inf at alpha = 0."""

@@ -30,7 +30,10 @@ VARIANTS = [
     ("model", "vq-f8", ["model.quantiser=residual"]),
     ("denoiser", "unet", ["denoiser.norm=group", "denoiser.scale_shift=true", "denoiser.resample=block"]),
     ("objective", "v", ["objective.schedule.kind=linear", "objective.times.distribution=logit-normal"]),
-    ("sampler", "ddim", ["sampler.eta=1.0"]),
+    ("sampler", "ddpm", ["sampler.variance=large"]),
+    ("sampler", "deis", ["sampler.estimates=4"]),
+    ("sampler", "heun", ["sampler.churn=40"]),
+    ("sampler", "unipc", ["sampler.predictor=3"]),
 ]
 """Keys that make another part of an option, in form or in law."""
 

@@ -7,6 +7,7 @@ k counts the T training steps from 0, the least noise; sigma / alpha is the nois
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -34,8 +35,7 @@ def spaced(training: Levels, steps: int, spacing: Spacing = "trailing") -> Level
         parts = [_at_steps(training, BY_STEP[spacing](len(training), steps)), clean]
     else:
         parts = [*_at_noise(training, steps, BY_NOISE[spacing]), clean]
-    columns = (torch.cat([getattr(part, name).double() for part in parts]) for name in ("alpha", "sigma", "t"))
-    return Levels(*(column.to(training.alpha) for column in columns), path=training)
+    return replace(Levels.joined([part.double() for part in parts]).to(training.alpha.dtype), path=training)
 
 
 def trailing(total: int, steps: int) -> Tensor:

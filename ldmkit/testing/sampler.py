@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, get_args
 from unittest import SkipTest
 
@@ -61,10 +62,8 @@ class SamplerSuite(RowSuite):
             assert not outside, f"expected levels from alpha = {given[0]} to 1, got {outside}"
 
     def test_between_two_levels_the_network_is_told_the_time_of_the_path(self) -> None:
-        training = straight(1000)[:-1]
-        path = Levels(*(value.flip(0) for value in (training.alpha, training.sigma, training.t)))
-        levels = straight(7)
-        for level in self.walk(Levels(levels.alpha, levels.sigma, levels.t, path), GAUSSIAN.denoise)[1]:
+        path = straight(1000)[torch.arange(999, -1, -1)]
+        for level in self.walk(replace(straight(7), path=path), GAUSSIAN.denoise)[1]:
             expected = 1000 * level.sigma / (level.alpha + level.sigma)
             apart = abs(float(level.t - expected))
             assert apart < 0.1, f"expected t = {expected:.2f} at alpha = {level.alpha:.3f}, got {level.t:.2f}"
@@ -144,8 +143,7 @@ class SamplerSuite(RowSuite):
         """
         rows, size = 8, 32
         numbers, random = normal("much noise", rows, 2, size, size).double(), RowRandom.of(0, "testing", 0, range(rows))
-        noise_alone = Levels(*(torch.tensor(value, dtype=torch.float64) for value in (0.0, 1.0, 0.0)))
-        z = GAUSSIAN.carried(numbers, noise_alone, levels[0])
+        z = GAUSSIAN.carried(numbers, straight(1)[0].double(), levels[0])
         got = self.part().sample(GAUSSIAN.denoise, z, levels, random).transpose(0, 1).flatten(1)
         mean = (levels.alpha[-1] * GAUSSIAN.mean).flatten()
         covariance = levels.alpha[-1].square() * GAUSSIAN.covariance + levels.sigma[-1].square() * torch.eye(2)

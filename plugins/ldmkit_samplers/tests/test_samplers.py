@@ -32,8 +32,7 @@ def sampler(option: str, **changes: Any) -> Sampler:
 
 
 def with_clean(levels: Levels) -> Levels:
-    ends = (torch.ones(1), torch.zeros(1), torch.zeros(1))
-    return Levels(*(torch.cat(pair) for pair in zip((levels.alpha, levels.sigma, levels.t), ends, strict=True)))
+    return Levels.joined([levels, Levels(torch.ones(1), torch.zeros(1), torch.zeros(1))])
 
 
 def rows(count: int) -> RowRandom:
