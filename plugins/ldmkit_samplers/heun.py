@@ -19,6 +19,7 @@ class Heun(Sampler):
 
     Two evaluations a step, but for steps that begin at alpha = 0 or end at sigma = 0, which take Euler's. ``churn``
     adds fresh noise before a step, as much as raises the noise level sigma / alpha by at most ``churn`` / steps.
+    A step is a straight line in sigma / alpha, so that levels next to no signal, where that is huge, want many steps.
     """
 
     @dataclass(frozen=True, kw_only=True)
