@@ -35,9 +35,9 @@ def main() -> None:
     parser.add_argument("directory", type=Path)
     directory = parser.parse_args().directory
     directory.mkdir(parents=True, exist_ok=True)
-    for name, pixels in photographs().items():
-        if min(pixels.shape[:2]) > 800:  # so that the two large ones do not outnumber the others
-            pixels = np.asarray(Image.fromarray(pixels).reduce(2))
+    for name, photograph in photographs().items():
+        large = min(photograph.shape[:2]) > 800  # so that two of them do not outnumber the others
+        pixels = np.asarray(Image.fromarray(photograph).reduce(2 if large else 1))
         rows, columns = (side // TILE for side in pixels.shape[:2])
         for row in range(rows):
             for column in range(columns):

@@ -16,7 +16,12 @@ from torch import Tensor
 from ldmkit.artifacts.random import RowRandom
 
 Fields = Mapping[str, Any]
-"""Fields of a batch by name: text is a list of B strings, label int64 (B,), map int64 (B, H, W)."""
+"""Fields of a batch by name: text is a list of B strings, label int64 (B,), map int64 (B, H, W), scalar float32 (B,),
+image uint8 (B, C, H, W), mask bool (B, H, W).
+
+Boxes are a list of B tensors float32 (N, 5), N differing: left, top, right and bottom as fractions of the picture's
+width and height, in [0, 1] from the top left corner, and the index of the class.
+"""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,17 @@ class Reconstruction:
     posterior: Posterior
     penalty: Tensor | None = None
     parts: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def code_usage(counts: Tensor) -> dict[str, Tensor]:
+    """How much of a codebook is used; ``counts`` (q, n) says how often each of n codes stands for a position.
+
+    ``usage`` is the share of codes that stand for at least one position, ``perplexity`` the exponential of the
+    entropy of how often each does: n where all are used alike, 1 where one is used alone. Means over q codebooks.
+    """
+    shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    entropy = -torch.xlogy(shares, shares).sum(1)
+    return {"usage": (counts > 0).float().mean(), "perplexity": entropy.exp().mean()}
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import ldmkit
 from ldmkit.cli import main
 from ldmkit.errors import CheckpointError, ConfigError, DataError, LdmkitError
+from ldmkit.models import build_data, load_first_stage
 from ldmkit.run import job
+from ldmkit.values import to_pixels
 
 SMOKE = ["scale=smoke", "logger=jsonl", "precision=fp32", "train.first_stage.steps=3"]
 
@@ -61,6 +65,20 @@ def test_a_first_stage_is_trained_measured_and_reported_alone(first: Path) -> No
     report = (first / "report.html").read_text()
     assert "A first stage of shapes" in report
     assert "denoiser" not in report.partition("<details>")[0]
+
+
+def test_of_held_out_images_it_is_told_how_many_codes_they_use(place: Path) -> None:
+    run = run_job(place, "task=first-stage", "model=vq-f8", "metric=[psnr]")
+    metrics = json.loads((run / "metrics.json").read_text())["first_stage"]
+    first_stage, _, _ = load_first_stage(run, torch.device("cpu"))
+    config = json.loads((run / "config.json").read_text())
+    count = min(config["samples"]["count"], config["data"]["validation"])
+    images = to_pixels(build_data(config).read("validation", range(count)).images)
+    codes = first_stage.quantize.codes(first_stage.encode(images).mean).flatten()
+    shares = torch.bincount(codes) / len(codes)
+    shares = shares[shares > 0]
+    assert metrics["codebook_usage"] == pytest.approx(len(shares) / first_stage.quantize.size)
+    assert metrics["codebook_perplexity"] == pytest.approx(math.exp(-(shares * shares.log()).sum()), rel=1e-5)
 
 
 def test_beside_each_number_stands_how_it_was_measured(first: Path) -> None:

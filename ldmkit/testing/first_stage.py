@@ -131,6 +131,16 @@ class FirstStageSuite(ModuleSuite):
         different = [name for name in states[0] if not torch.equal(states[0][name], states[1][name])]
         assert not different, f"expected equal instances to stay equal in training, got another {', '.join(different)}"
 
+    def test_every_position_is_counted_for_one_code_of_each_codebook(self) -> None:
+        part = self.ready()
+        mean = part.encode(self.inputs(ROWS)).mean
+        counts = part.code_counts(mean)
+        if counts is None:
+            raise SkipTest("its decoder takes latents as they are")
+        expected = mean[:, 0].numel()
+        got = sorted(set(counts.sum(1).tolist()))
+        assert got == [expected], f"expected {expected} positions in each codebook, got {got}"
+
     def test_reconstructing_draws_no_global_random_numbers(self) -> None:
         part = self.ready()
         self.reconstruct(part, ROWS)

@@ -11,8 +11,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ldmkit.artifacts.random import RowRandom
+from ldmkit.values import code_usage
 from ldmkit_first_stages.blocks import at_least_fp32
-from ldmkit_first_stages.quantiser import Quantised, Quantiser, usage
+from ldmkit_first_stages.quantiser import Quantised, Quantiser, counts
 
 DISTANCES = 2**24
 """Distances that are held at once: 64 MiB of fp32, however large the codebook and the latent grid."""
@@ -34,6 +35,7 @@ class Codebook(Quantiser):
 
     def __init__(self, *, codes: int, channels: int, commitment: float, placing: str, revive_after: int) -> None:
         super().__init__()
+        self.size = codes
         self.embedding = nn.Embedding(codes, channels)
         nn.init.uniform_(self.embedding.weight, -1 / codes, 1 / codes)
         self.commitment, self.placing, self.revive_after = commitment, placing, revive_after
@@ -71,7 +73,8 @@ class Codebook(Quantiser):
             used = torch.bincount(codes.flatten(), minlength=len(self.idle)) > 0
             self.idle.add_(1).masked_fill_(used, 0)
         parts = {"codebook": codebook.detach(), "commitment": commitment.detach()}
-        return Quantised(_straight_through(latents, vectors), penalty, parts | usage(codes, len(self.embedding.weight)))
+        used_of_all = code_usage(counts(codes, self.size))
+        return Quantised(_straight_through(latents, vectors), penalty, parts | used_of_all)
 
     def _vectors(self, codes: Tensor) -> Tensor:
         return rearrange(self.embedding(codes), "b h w 1 c -> b c h w")

@@ -9,23 +9,24 @@ from torch import Tensor, nn
 
 from ldmkit.artifacts.random import RowRandom
 from ldmkit.errors import ConfigError
+from ldmkit.values import code_usage
 from ldmkit_first_stages.blocks import at_least_fp32
-from ldmkit_first_stages.quantiser import Quantised, Quantiser, usage
+from ldmkit_first_stages.quantiser import Quantised, Quantiser, counts
 
 CLASSES = {"fsq": "FSQ", "lfq": "LFQ", "residual": "ResidualVQ"}
 
 
 class Packaged(Quantiser):
-    """``quantiser`` of the package, with codebooks of ``count`` entries; in training mode it learns in its own ways.
+    """``quantiser`` of the package, with codebooks of ``size`` entries; in training mode it learns in its own ways.
 
     fsq: finite scalar quantisation (Mentzer et al. 2023), nothing to learn; lfq: lookup-free quantisation (Yu et al.
     2023), whose penalty is its entropy and commitment terms; residual: a chain of codebooks, each for what those before
     left over (Zeghidour et al. 2021, algorithm 1), which are moving averages and whose penalty is commitment.
     """
 
-    def __init__(self, quantiser: nn.Module, count: int) -> None:
+    def __init__(self, quantiser: nn.Module, size: int) -> None:
         super().__init__()
-        self.quantiser, self.count = quantiser, count
+        self.quantiser, self.size = quantiser, size
 
     def forward(self, latents: Tensor) -> Tensor:
         """See :meth:`Quantiser.forward`."""
@@ -38,7 +39,7 @@ class Packaged(Quantiser):
     def learn(self, latents: Tensor, random: RowRandom) -> Quantised:
         """See :meth:`Quantiser.learn`."""
         quantised, codes, penalty = self._apply_to(latents)
-        return Quantised(quantised, penalty, usage(codes, self.count))
+        return Quantised(quantised, penalty, code_usage(counts(codes, self.size)))
 
     def _apply_to(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Quantised latents, codes (B, h, w, q), and what the package calls its loss."""

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ldmkit.errors import ConfigError
+from ldmkit.pretrained.lpips import SMALLEST, PerceptualDistance, find_backbone, pretrained
 from ldmkit.protocols import FirstStageLoss
 from ldmkit.registry.ranges import at_least
 from ldmkit.values import Reconstruction
 from ldmkit_first_stages.adversarial import DiscriminatorConfig, PatchAdversary, adaptive_weight
 from ldmkit_first_stages.patch_discriminator import smallest_side
-from ldmkit_first_stages.perceptual import SMALLEST_SIDE, PerceptualDistance
 from ldmkit_first_stages.terms import Distance, Kind, LatentTerms, Reduction, mean_error
-from ldmkit_first_stages.vgg16 import vgg16_features
 
 
 class PerceptualAdversarial(FirstStageLoss):
@@ -103,8 +102,15 @@ def _perceptual(config: PerceptualAdversarial.Config) -> PerceptualDistance | No
     if config.perceptual == "none" or not config.perceptual_weight:
         return None
     if config.perceptual == "random":
-        return PerceptualDistance(None)
-    return PerceptualDistance(vgg16_features(config.perceptual_file, loss=config.name))
+        return PerceptualDistance("vgg", None)
+    file = find_backbone(
+        "vgg",
+        config.perceptual_file,
+        for_what=f"loss '{config.name}' with perceptual=lpips",
+        key="loss.perceptual_file",
+        instead="loss.perceptual=random or loss.perceptual=none",
+    )
+    return pretrained("vgg", file)
 
 
 def _check_images(config: PerceptualAdversarial.Config, *, channels: int, side: int) -> None:
@@ -113,9 +119,9 @@ def _check_images(config: PerceptualAdversarial.Config, *, channels: int, side: 
             f"loss '{config.name}': perceptual={config.perceptual} takes images of 1 or 3 channels, got {channels}; "
             f"type loss.perceptual=none"
         )
-    if config.perceptual != "none" and side < SMALLEST_SIDE:
+    if config.perceptual != "none" and side < SMALLEST["vgg"]:
         raise ConfigError(
-            f"loss '{config.name}': perceptual={config.perceptual} takes images of {SMALLEST_SIDE} pixels or more, "
+            f"loss '{config.name}': perceptual={config.perceptual} takes images of {SMALLEST['vgg']} pixels or more, "
             f"got {side}; type loss.perceptual=none"
         )
     needed = smallest_side(config.discriminator.layers)

@@ -29,7 +29,12 @@ class Quantised:
 
 
 class Quantiser(nn.Module, ABC):
-    """Latents (B, c, h, w) in any number => the same, each position one of finitely many vectors."""
+    """Latents (B, c, h, w) in any number => the same, each position one of finitely many vectors.
+
+    ``size`` is the number of entries of each codebook.
+    """
+
+    size: int
 
     @abstractmethod
     def forward(self, latents: Tensor) -> Tensor:
@@ -44,13 +49,6 @@ class Quantiser(nn.Module, ABC):
         """Quantise and judge latents (B, c, h, w); in training mode, also do what learning does besides gradients."""
 
 
-def usage(codes: Tensor, count: int) -> dict[str, Tensor]:
-    """How much of codebooks of ``count`` entries each the batch uses; ``codes`` are int64 (..., q).
-
-    ``usage`` is the share of entries that stand for at least one position, ``perplexity`` the exponential of the
-    entropy of how often each does: ``count`` where all are used alike, 1 where one is used alone. Means over q.
-    """
-    numbers = torch.stack([torch.bincount(each, minlength=count) for each in codes.flatten(0, -2).unbind(-1)])
-    shares = numbers / numbers.sum(1, keepdim=True).clamp(min=1)
-    entropy = -torch.xlogy(shares, shares).sum(1)
-    return {"usage": (numbers > 0).float().mean(), "perplexity": entropy.exp().mean()}
+def counts(codes: Tensor, size: int) -> Tensor:
+    """How often each entry of codebooks of ``size`` occurs in ``codes``, int64 (..., q): int64 (q, size)."""
+    return torch.stack([torch.bincount(each, minlength=size) for each in codes.flatten(0, -2).unbind(-1)])

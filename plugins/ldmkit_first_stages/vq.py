@@ -9,33 +9,26 @@ import torch
 from torch import Tensor, nn
 
 from ldmkit.artifacts.random import RowRandom
-from ldmkit.protocols import FirstStage
 from ldmkit.registry.ranges import at_least
-from ldmkit.specs import LatentSpec
 from ldmkit.values import Posterior, Reconstruction
 from ldmkit_first_stages.architecture import Architecture
+from ldmkit_first_stages.autoencoder import ConvolutionalAutoencoder
 from ldmkit_first_stages.blocks import at_least_fp32
 from ldmkit_first_stages.codebook import Codebook
-from ldmkit_first_stages.image_size import check_image_size
-from ldmkit_first_stages.networks import Decoder, Encoder
 from ldmkit_first_stages.packaged_quantisers import packaged
-from ldmkit_first_stages.quantiser import Quantiser
-from ldmkit_first_stages.reach import reach_of
+from ldmkit_first_stages.quantiser import Quantiser, counts
 
 
-class VQAutoencoder(FirstStage):
-    """Convolutional autoencoder with a quantiser (Rombach et al. 2022, section 3.1, appendix G; figures in table 8).
+class VQAutoencoder(ConvolutionalAutoencoder):
+    """Images (B, C, H, W) in [-1, 1] => latents (B, ``z_channels``, H / f, W / f) *before* quantisation.
 
-    Images (B, C, H, W) in [-1, 1] => latents (B, ``z_channels``, H / f, W / f) *before* quantisation, fp32 also under
-    autocast, with deviation 0: diffusion works on those, and the decoder quantises first, so that what a sampler draws
-    need not be a code. With ``patch`` 1, norm ``group``, 2 and 3 blocks and ``quantiser`` ``"vq"`` it is the paper's
-    network, and the CompVis checkpoint of a first stage loads with no renaming.
+    They are fp32 also under autocast, with deviation 0: diffusion works on those, and the decoder quantises first, so
+    that what a sampler draws need not be a code. With ``quantiser`` ``"vq"`` the published checkpoints load.
 
     While it trains, it wants its codebook small in the terms of :class:`Codebook`, and reports ``codebook``,
     ``commitment``, ``usage`` (share of the codes that the batch uses) and ``perplexity``.
 
-    Raises :class:`ConfigError` for a config whose levels do not fit, for a quantiser whose package is missing, and
-    for images whose sides are not multiples of f.
+    Raises :class:`ConfigError` for a quantiser whose package is missing, and as :class:`ConvolutionalAutoencoder` does.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -61,23 +54,15 @@ class VQAutoencoder(FirstStage):
                 raise ValueError("levels is [] but must have one number for each channel that is rounded")
 
     def __init__(self, config: Config, *, channels: int) -> None:
-        super().__init__()
-        layout = config.layout()
         z_channels = config.z_channels
-        self.name = config.name
-        self.spec = LatentSpec(channels=z_channels, factor=config.factor)
-        # a code is chosen position by position, which adds nothing to how far the decoder looks
-        self.reach = reach_of(layout, encoder_blocks=config.encoder_blocks, decoder_blocks=config.decoder_blocks)
-        self.encoder = Encoder(layout, channels=channels, out_channels=z_channels, blocks=config.encoder_blocks)
-        self.decoder = Decoder(layout, channels=channels, z_channels=z_channels, blocks=config.decoder_blocks)
+        super().__init__(config, channels=channels, moments=z_channels)
         self.quantize = _quantiser(config)
         self.quant_conv = nn.Conv2d(z_channels, z_channels, 1)
         self.post_quant_conv = nn.Conv2d(z_channels, z_channels, 1)
 
     def encode(self, images: Tensor) -> Posterior:
         """Pixels in [-1, 1], (B, C, H, W) => latents before quantisation (B, z_channels, H / f, W / f)."""
-        check_image_size(self.name, images, self.spec.factor)
-        mean = at_least_fp32(self.quant_conv(self.encoder(images)))
+        mean = at_least_fp32(self.quant_conv(self.encoded(images)))
         return Posterior(mean, torch.zeros_like(mean))
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -91,10 +76,9 @@ class VQAutoencoder(FirstStage):
         decoded = self.decoder(self.post_quant_conv(quantised.latents))
         return Reconstruction(decoded, posterior, quantised.penalty, quantised.parts)
 
-    @property
-    def last_layer(self) -> Tensor:
-        """Weight of the decoder's last convolution, by whose gradients an adversarial term is weighted."""
-        return self.decoder.conv_out.weight
+    def code_counts(self, latents: Tensor) -> Tensor:
+        """See :meth:`FirstStage.code_counts`."""
+        return counts(self.quantize.codes(latents), self.quantize.size)
 
 
 def _quantiser(config: VQAutoencoder.Config) -> Quantiser:

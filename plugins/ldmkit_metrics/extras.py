@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
 from importlib.util import find_spec
 
 from ldmkit.errors import ConfigError
-from ldmkit.torchvision_operators import declare_torchvision_operators
-
-_declare_once = cache(declare_torchvision_operators)
 
 
 def need(package: str, for_what: str) -> None:
@@ -23,15 +16,3 @@ def need(package: str, for_what: str) -> None:
         raise ConfigError(
             f"{for_what} needs the package {package}; type pip install 'ldmkit[metrics]', or leave it out"
         )
-
-
-@contextmanager
-def importing() -> Iterator[None]:
-    """Within, what imports torchvision can be imported, beside any torch and without its warnings.
-
-    lpips and torch-fidelity do, and so does torchmetrics where torch-fidelity is installed.
-    """
-    _declare_once()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about image codecs, which nobody asks for
-        yield

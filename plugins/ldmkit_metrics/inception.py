@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from ldmkit.errors import CheckpointError
-from ldmkit_metrics import weights
-from ldmkit_metrics.extras import importing, need
+from ldmkit.pretrained import weights
+from ldmkit.pretrained.torchvision_operators import importing
+from ldmkit_metrics.extras import need
 from ldmkit_metrics.features import FeatureExtractor
 
 PUBLISHED = weights.Published(

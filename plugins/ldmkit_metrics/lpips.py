@@ -9,28 +9,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ldmkit.errors import CheckpointError, ConfigError
-from ldmkit.models import seeded
+from ldmkit.errors import ConfigError
+from ldmkit.pretrained.lpips import RANDOM_VERSION, SMALLEST, Backbone, PerceptualDistance, find_backbone, pretrained
+from ldmkit.pretrained.weights import sha256
 from ldmkit.protocols import DataSource, Metric
 from ldmkit.values import Fields, to_pixels
-from ldmkit_metrics import weights
-from ldmkit_metrics.extras import importing
-
-HOST = "https://download.pytorch.org/models"
-PUBLISHED = {
-    network: weights.Published(file, f"{HOST}/{file}")
-    for network, file in {
-        "vgg": "vgg16-397923af.pth",
-        "alex": "alexnet-owt-7be5be79.pth",
-        "squeeze": "squeezenet1_1-b8a52dc0.pth",
-    }.items()
-}
-"""The backbones of torchvision on which the heads of the lpips package were trained."""
-SMALLEST = {"vgg": 16, "alex": 31, "squeeze": 17}
-"""Pixels of a side below which the deepest features of a backbone have no places."""
-VERSION = 1  # of the random weights; to be raised with every change of them
 
 
 class LPIPS(Metric):
@@ -47,7 +32,7 @@ class LPIPS(Metric):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         name: str
-        network: Literal["vgg", "alex", "squeeze"]
+        network: Backbone
         backbone: Literal["pretrained", "random"]
         weights: str | None
 
@@ -63,8 +48,8 @@ class LPIPS(Metric):
         self.config, self.file = config, None
         if config.backbone == "pretrained":
             key = f"metric.{config.name}"
-            self.file = weights.find(
-                PUBLISHED[config.network],
+            self.file = find_backbone(
+                config.network,
                 config.weights,
                 for_what=where,
                 key=f"{key}.weights",
@@ -80,8 +65,8 @@ class LPIPS(Metric):
     def update(self, images: Tensor, references: Tensor | None, fields: Fields) -> None:
         """Compare uint8 ``images`` with ``references``, both (B, 1 or 3, H, W); grey is taken as RGB."""
         assert references is not None
-        network = perceptual_network(self.config.network, self.file).to(self.device)
-        pair = [to_pixels(each.to(self.device)).expand(-1, 3, -1, -1) for each in (images, references)]
+        network = distance(self.config.network, self.file).to(self.device)
+        pair = [to_pixels(each.to(self.device)) for each in (images, references)]
         self.total += network(*pair).double().sum().item()
         self.count += len(images)
 
@@ -92,34 +77,11 @@ class LPIPS(Metric):
 
     def protocol(self) -> Mapping[str, Any]:
         """Network and weights."""
-        backbone = f"random, version {VERSION}" if self.file is None else f"sha256 {weights.sha256(self.file)}"
+        backbone = f"random, version {RANDOM_VERSION}" if self.file is None else f"sha256 {sha256(self.file)}"
         return {"reference": "originals", "network": self.config.network, "weights": backbone, "heads": "lpips 0.1"}
 
 
 @cache
-def perceptual_network(network: str, file: Path | None) -> nn.Module:
-    """Make the lpips package's network on a backbone with the weights of ``file``, random ones where it is None.
-
-    It takes pixels in [-1, 1], twice (B, 3, H, W), and gives (B, 1, 1, 1). It is frozen, and in eval mode, since its
-    heads have dropout.
-    """
-    with importing(), seeded(VERSION, "ldmkit_metrics.lpips", network):
-        import lpips
-
-        made: nn.Module = lpips.LPIPS(net=network, pnet_rand=True, verbose=False)
-    if file is not None:
-        _load_backbone(made.get_submodule("net"), file)
-    return made.eval().requires_grad_(False)
-
-
-def _load_backbone(backbone: nn.Module, file: Path) -> None:
-    """Put torchvision's weights ``features.7.weight`` where lpips has them: ``slice2.7.weight``."""
-    found = weights.read(file)
-    wanted = {name: f"features.{name.partition('.')[2]}" for name in backbone.state_dict()}
-    missing = sorted(set(wanted.values()) - set(found))
-    if missing:
-        raise CheckpointError(f"'{file}' lacks {missing[0]}: it does not hold the weights of the network asked for")
-    try:
-        backbone.load_state_dict({name: found[there] for name, there in wanted.items()})
-    except RuntimeError as error:
-        raise CheckpointError(f"'{file}' does not hold the weights of the network asked for") from error
+def distance(network: Backbone, file: Path | None) -> PerceptualDistance:
+    """One network for all metrics of a process: on the weights of ``file``, random ones where it is None."""
+    return PerceptualDistance(network, None) if file is None else pretrained(network, file)

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from ldmkit.errors import ConfigError
+from ldmkit.pretrained.torchvision_operators import importing
 from ldmkit.protocols import DataSource, Metric
 from ldmkit.values import Fields
-from ldmkit_metrics.extras import importing
 
 
 class SSIM(Metric):

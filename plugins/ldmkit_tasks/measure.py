@@ -14,13 +14,15 @@ from ldmkit.pictures import save_grid, save_png
 from ldmkit.protocols import FirstStage, Metric
 from ldmkit.registry.discovery import registry
 from ldmkit.run import Run
-from ldmkit.values import Batch, Fields, to_pixels, to_uint8
-from ldmkit_tasks.pictures import drawing, sample
+from ldmkit.values import Batch, Fields, code_usage, to_pixels, to_uint8
+from ldmkit_tasks.pictures import Drawn, drawing, sample
 
 SHOWN = 8
 """Reconstructions that are saved beside their originals."""
-RECONSTRUCTIONS, SAMPLES = "reconstructions", "samples"
+RECONSTRUCTIONS, SAMPLES, DRAWN = "reconstructions", "samples", "drawn"
 """What metrics are fed with."""
+FIRST_STAGE = "first_stage"
+"""Where ``metrics.json`` says how much of a codebook held-out images use."""
 
 
 def build_metrics(run: Run, on: Collection[str]) -> dict[str, Metric]:
@@ -36,17 +38,23 @@ def build_metrics(run: Run, on: Collection[str]) -> dict[str, Metric]:
 class Measurement:
     """The metrics of a run, what they found, by section, and what that depends on, by metric."""
 
-    def __init__(self, run: Run, on: Collection[str] = (RECONSTRUCTIONS, SAMPLES)) -> None:
+    def __init__(self, run: Run, on: Collection[str] = (RECONSTRUCTIONS, SAMPLES, DRAWN)) -> None:
         self.run = run
         self.metrics = build_metrics(run, on)
         self.sections: dict[str, dict[str, float]] = {}
         self.protocols: dict[str, dict[str, Any]] = {}
+        self.code_counts: Tensor | None = None
 
     def feed(self, on: str, images: Tensor, references: Tensor | None, fields: Fields) -> None:
         """Give uint8 pictures to every metric that is fed ``on`` them."""
         for metric in self.metrics.values():
             if metric.on == on:
                 metric.update(images, references, fields)
+
+    def count_codes(self, counts: Tensor | None) -> None:
+        """Take in how often the codes of a first stage stood for a position; see :meth:`FirstStage.code_counts`."""
+        if counts is not None:
+            self.code_counts = counts if self.code_counts is None else self.code_counts + counts
 
     def conclude(self, on: str, conditions: dict[str, Any]) -> None:
         """Compute the metrics that are fed ``on`` something, note their ``conditions``, and tell the loggers."""
@@ -57,6 +65,10 @@ class Measurement:
                 self.sections.setdefault(metric.section, {}).update(found)
                 self.protocols[name] = {"on": on, **common, **metric.protocol()}
                 sections.append(metric.section)
+        if on == RECONSTRUCTIONS and self.code_counts is not None:
+            used = {f"codebook_{name}": value.item() for name, value in code_usage(self.code_counts).items()}
+            self.sections.setdefault(FIRST_STAGE, {}).update(used)
+            sections.append(FIRST_STAGE)
         for section in dict.fromkeys(sections):
             self.run.loggers.on_metrics(section=section, metrics=self.sections[section])
 
@@ -73,8 +85,10 @@ class Measurement:
 
 
 @torch.no_grad()
-def reconstruct(run: Run, first_stage: FirstStage, split: str, count: int) -> Iterator[tuple[range, Batch, Tensor]]:
-    """Encode and decode the first ``count`` images of ``split``: yield indices, the batch, and uint8 (B, C, H, W)."""
+def reconstruct(
+    run: Run, first_stage: FirstStage, measurement: Measurement, split: str, count: int
+) -> Iterator[tuple[range, Batch, Tensor]]:
+    """Encode, decode and measure the first ``count`` images of ``split``: yield indices, batch, uint8 (B, C, H, W)."""
     for start in range(0, count, run.settings.samples.batch_size):
         run.stop_if_asked(RECONSTRUCTIONS)
         indices = range(start, min(start + run.settings.samples.batch_size, count))
@@ -82,6 +96,8 @@ def reconstruct(run: Run, first_stage: FirstStage, split: str, count: int) -> It
         with run.compute.autocast():
             latents = first_stage.encode(to_pixels(batch.images.to(run.compute.device))).mode()
             reconstructions = to_uint8(first_stage.decode(latents).cpu())
+        measurement.feed(RECONSTRUCTIONS, reconstructions, batch.images, batch.fields)
+        measurement.count_codes(first_stage.code_counts(latents))
         yield indices, batch, reconstructions
 
 
@@ -90,8 +106,7 @@ def measure_reconstructions(run: Run, first_stage: FirstStage, measurement: Meas
     count = min(run.settings.samples.count, run.data.length("validation"))
     directory = run.directory / RECONSTRUCTIONS
     shown: list[tuple[Tensor, Tensor]] = []
-    for indices, batch, reconstructions in reconstruct(run, first_stage, "validation", count):
-        measurement.feed(RECONSTRUCTIONS, reconstructions, batch.images, batch.fields)
+    for indices, batch, reconstructions in reconstruct(run, first_stage, measurement, "validation", count):
         for index, original, reconstruction in zip(indices, batch.images, reconstructions, strict=True):
             if index < SHOWN:
                 save_png(original, directory / f"{index:05d}-original.png")
@@ -109,9 +124,10 @@ def show_reconstructions(run: Run, pairs: list[tuple[Tensor, Tensor]]) -> None:
     run.loggers.on_sample(stage=RECONSTRUCTIONS, step=0, images=images, captions=[], path=path)
 
 
-def measure_samples(run: Run, model: LatentDiffusion, measurement: Measurement) -> tuple[Fields, Tensor]:
+def measure_samples(run: Run, model: LatentDiffusion, measurement: Measurement) -> Drawn:
     """Sample held-out prompts and measure whether the pictures obey what the model was told."""
-    fields, images = sample(run, model, run.settings.samples.count)
-    measurement.feed(SAMPLES, images, None, fields)
-    measurement.conclude(SAMPLES, {"count": len(images), **drawing(run, model)})
-    return fields, images
+    drawn = sample(run, model, run.settings.samples.count)
+    for on, images in ((DRAWN, drawn.decoded), (SAMPLES, drawn.images)):
+        measurement.feed(on, images, drawn.originals, drawn.fields)
+        measurement.conclude(on, {"count": len(images), **drawing(run, model)})
+    return drawn

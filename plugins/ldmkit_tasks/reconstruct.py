@@ -68,8 +68,7 @@ class Reconstruct(Task):
         shown: list[tuple[Tensor, Tensor]] = []
         files = self._files(run)
         for split, count in self._counts(run).items():
-            for _, batch, reconstructions in reconstruct(run, first_stage, split, count):
-                measurement.feed(RECONSTRUCTIONS, reconstructions, batch.images, batch.fields)
+            for _, batch, reconstructions in reconstruct(run, first_stage, measurement, split, count):
                 for row, (image, made) in enumerate(zip(batch.images, reconstructions, strict=True)):
                     name, file = next(files)
                     save_png(made, run.directory / RECONSTRUCTIONS / file)

@@ -7,11 +7,12 @@ import pytest
 import torch
 from ldmkit_first_stages import codebook as module
 from ldmkit_first_stages.codebook import Codebook
-from ldmkit_first_stages.quantiser import usage
+from ldmkit_first_stages.quantiser import counts
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ldmkit.artifacts.random import RowRandom
+from ldmkit.values import code_usage
 
 
 def build(codes: int = 8, channels: int = 2, **changes: Any) -> Codebook:
@@ -129,17 +130,17 @@ def test_gradients_are_those_of_finite_differences() -> None:
 
 
 def test_usage_counts_codes_and_perplexity_how_evenly_they_are_used() -> None:
-    alike = usage(torch.tensor([0, 1, 2, 3, 0, 1, 2, 3]).view(2, 2, 2, 1), 16)
+    alike = code_usage(counts(torch.tensor([0, 1, 2, 3, 0, 1, 2, 3]).view(2, 2, 2, 1), 16))
     assert alike["usage"].item() == 4 / 16
     assert alike["perplexity"].item() == pytest.approx(4)
-    alone = usage(torch.zeros(2, 2, 2, 1, dtype=torch.int64), 16)
+    alone = code_usage(counts(torch.zeros(2, 2, 2, 1, dtype=torch.int64), 16))
     assert (alone["usage"].item(), alone["perplexity"].item()) == (1 / 16, 1)
-    uneven = usage(torch.tensor([0, 0, 0, 1]).view(1, 2, 2, 1), 2)
+    uneven = code_usage(counts(torch.tensor([0, 0, 0, 1]).view(1, 2, 2, 1), 2))
     assert uneven["perplexity"].item() == pytest.approx(math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25)))
 
 
 def test_of_several_codes_for_a_position_the_mean_is_reported() -> None:
-    both = usage(torch.tensor([[0, 0], [0, 1]]).view(1, 1, 2, 2), 2)
+    both = code_usage(counts(torch.tensor([[0, 0], [0, 1]]).view(1, 1, 2, 2), 2))
     assert (both["usage"].item(), both["perplexity"].item()) == (pytest.approx(0.75), pytest.approx(1.5))
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from ldmkit_first_stages.adversarial import DiscriminatorConfig
-from ldmkit_first_stages.perceptual import PerceptualDistance
 from ldmkit_first_stages.perceptual_adversarial import PerceptualAdversarial
 from torch import Tensor
 
-from ldmkit.errors import ConfigError
+from ldmkit.errors import CheckpointError, ConfigError
+from ldmkit.pretrained.lpips import PerceptualDistance
 from ldmkit.values import Posterior, Reconstruction
 
 SIDE, LATENT = 32, 4 * 4 * 4
@@ -81,7 +82,7 @@ def test_before_the_game_the_loss_is_its_formula(reduction: str, reconstruction:
         loss.logvar.fill_(-0.4)
     total, parts = example.judged(loss, START - 1)
 
-    lpips = PerceptualDistance(None).double()(example.images, example.made)  # (B,)
+    lpips = PerceptualDistance("vgg", None).double()(example.images, example.made)  # (B,)
     # every element of the image: its own error, and 0.7 times the distance of its picture
     element = (example.images - example.made).abs() ** power + 0.7 * lpips[:, None, None, None]
     likelihood = element / math.exp(-0.4) - 0.4
@@ -197,18 +198,30 @@ def test_its_weights_in_the_other_reduction_are_told(reduction: str) -> None:
         ({"channels": 4}, {"perceptual": "random"}, "takes images of 1 or 3 channels, got 4"),
         ({"side": 12}, {"perceptual": "random"}, "takes images of 16 pixels or more, got 12"),
         ({"side": 8}, {}, "a discriminator of 2 layers takes images of 12 pixels or more, got 8"),
-        ({}, {"perceptual": "lpips", "perceptual_file": __file__}, "is not vgg16-397923af.pth"),
+        ({}, {"perceptual": "lpips", "perceptual_file": Path(__file__)}, "does not hold the weights"),
     ],
     ids=["channels", "too small for LPIPS", "too small for the discriminator", "not VGG16"],
 )
 def test_what_it_cannot_take_is_refused_when_it_is_built(
     sizes: dict[str, int], changes: dict[str, Any], says: str
 ) -> None:
-    from pathlib import Path
-
-    changes = {key: Path(value) if key == "perceptual_file" else value for key, value in changes.items()}
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises((ConfigError, CheckpointError), match=says):
         build(**sizes, **changes)
+
+
+def test_missing_weights_of_lpips_are_one_line_with_their_name_checksum_and_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(ConfigError) as caught:
+        build(perceptual="lpips")
+    for text in (
+        "vgg16-397923af.pth (sha256 397923af...) from https://download.pytorch.org/models/vgg16-397923af.pth",
+        f"'{tmp_path}/checkpoints/vgg16-397923af.pth'",
+        "type loss.perceptual_file=FILE, or type loss.perceptual=random or loss.perceptual=none",
+    ):
+        assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_images_of_four_channels_train_without_lpips() -> None:

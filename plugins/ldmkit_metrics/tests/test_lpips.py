@@ -6,14 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lpips
 import pytest
 import torch
-from ldmkit_metrics.lpips import LPIPS, SMALLEST, perceptual_network
+from ldmkit_metrics.lpips import LPIPS
 from safetensors.torch import save_file
 
 from ldmkit.errors import CheckpointError, ConfigError
+from ldmkit.pretrained.lpips import SMALLEST, Backbone, PerceptualDistance
 from ldmkit.protocols import DataSource
+from ldmkit.values import to_pixels
 
 Source = Callable[..., DataSource]
 
@@ -27,22 +28,13 @@ def pair(data: DataSource) -> tuple[torch.Tensor, torch.Tensor]:
     return data.read("train", range(3)).images, data.read("validation", range(3)).images
 
 
-def by_the_package(network: str, backbone: dict[str, torch.Tensor], one: torch.Tensor, other: torch.Tensor) -> float:
-    """The mean that the package itself gives with the backbone's weights put in by hand, its input in [0, 1]."""
-    with pytest.warns(UserWarning, match="pretrained|weights"):
-        theirs = lpips.LPIPS(net=network, pnet_rand=True, verbose=False).eval()
-    theirs.net.load_state_dict(backbone)
-    with torch.no_grad():
-        return float(theirs(one / 255, other / 255, normalize=True).mean())
-
-
 @pytest.mark.parametrize("network", ["vgg", "alex", "squeeze"])
-def test_it_is_the_mean_of_the_packages_own_distance(network: str, noise: Source) -> None:
+def test_it_is_the_mean_of_the_distances(network: Backbone, noise: Source) -> None:
     images, originals = pair(noise())
     part = metric(noise(), network=network)
     part.update(images[:1], originals[:1], {})
     part.update(images[1:], originals[1:], {})
-    expected = by_the_package(network, perceptual_network(network, None).net.state_dict(), images, originals)
+    expected = PerceptualDistance(network, None)(to_pixels(images), to_pixels(originals)).mean().item()
     assert part.compute() == {"lpips_random": pytest.approx(expected, rel=1e-5), "lpips_random_count": 3}
 
 
@@ -53,23 +45,10 @@ def test_equal_pictures_are_at_distance_nothing(noise: Source) -> None:
     assert part.compute()["lpips_random"] == 0
 
 
-def test_random_weights_are_the_same_every_time_and_draw_from_no_global_generator() -> None:
-    one = perceptual_network.__wrapped__("alex", None).state_dict()
-    torch.manual_seed(7)
-    before = torch.get_rng_state()
-    two = perceptual_network.__wrapped__("alex", None).state_dict()
-    assert torch.equal(torch.get_rng_state(), before)
-    assert all(torch.equal(value, two[name]) for name, value in one.items())
-
-
-def test_the_network_is_frozen_and_its_dropout_off() -> None:
-    network = perceptual_network("alex", None)
-    assert not any(module.training for module in network.modules())
-    assert not any(weight.requires_grad for weight in network.parameters())
-
-
 @pytest.mark.parametrize(("network", "name"), [("alex", "alexnet"), ("squeeze", "squeezenet1_1")])
-def test_a_backbone_comes_from_a_file_of_torchvision(network: str, name: str, noise: Source, tmp_path: Path) -> None:
+def test_a_backbone_comes_from_a_file_of_torchvision(
+    network: Backbone, name: str, noise: Source, tmp_path: Path
+) -> None:
     import torchvision
 
     weights = getattr(torchvision.models, name)(weights=None).state_dict()
@@ -78,9 +57,7 @@ def test_a_backbone_comes_from_a_file_of_torchvision(network: str, name: str, no
     images, originals = pair(noise())
     part = metric(noise(), network=network, backbone="pretrained", weights=str(file))
     part.update(images, originals, {})
-    inner = perceptual_network(network, None).net.state_dict()
-    backbone = {key: weights[f"features.{key.partition('.')[2]}"] for key in inner}
-    expected = by_the_package(network, backbone, images, originals)
+    expected = PerceptualDistance(network, weights)(to_pixels(images), to_pixels(originals)).mean().item()
     assert part.compute() == {"lpips": pytest.approx(expected, rel=1e-5), "lpips_count": 3}
     assert part.protocol()["weights"].startswith("sha256 ")
 

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import warnings
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -40,3 +43,18 @@ def declare_torchvision_operators() -> None:
         for schema in missing:
             library.define(schema)
         _declared.append(library)
+
+
+_declare_once = cache(declare_torchvision_operators)
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Within, what imports torchvision can be imported, beside any torch and without its warnings.
+
+    lpips and torch-fidelity do, and so does torchmetrics where torch-fidelity is installed.
+    """
+    _declare_once()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about image codecs, which nobody asks for
+        yield

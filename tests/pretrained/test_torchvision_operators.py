@@ -8,7 +8,7 @@ import sys
 import pytest
 
 PROGRAM = """
-from ldmkit.torchvision_operators import declare_torchvision_operators
+from ldmkit.pretrained.torchvision_operators import declare_torchvision_operators
 declare_torchvision_operators()
 declare_torchvision_operators()
 import torch, torchvision
@@ -21,7 +21,7 @@ import sys
 sys.modules["torchvision"] = None
 import importlib.util
 importlib.util.find_spec = lambda name: None
-from ldmkit.torchvision_operators import _declared, declare_torchvision_operators
+from ldmkit.pretrained.torchvision_operators import _declared, declare_torchvision_operators
 declare_torchvision_operators()
 print(len(_declared))
 """

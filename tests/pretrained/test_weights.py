@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from ldmkit_metrics.weights import Published, find, read
 
 from ldmkit.errors import CheckpointError, ConfigError
+from ldmkit.pretrained.weights import Published, find, read
 
 
 class Touch:

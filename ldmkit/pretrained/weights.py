@@ -34,7 +34,7 @@ class Published:
         return Path(torch.hub.get_dir()) / "checkpoints" / self.file
 
 
-def find(published: Published, given: str | None, *, for_what: str, key: str, instead: str) -> Path:
+def find(published: Published, given: str | Path | None, *, for_what: str, key: str, instead: str) -> Path:
     """Return the file that the config's ``key`` names, or that of torch's cache where ``given`` is None.
 
     Raises ConfigError that says which file is missing, where it comes from and what to type ``instead``, and

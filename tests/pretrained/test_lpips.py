@@ -1,32 +1,36 @@
 """LPIPS as a loss: the package's own number, a frozen network, and gradients for the reconstructions alone."""
 
 import re
-import warnings
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
-from ldmkit_first_stages.perceptual import PerceptualDistance
 from torch import nn
 
-from ldmkit.torchvision_operators import declare_torchvision_operators
+from ldmkit.errors import CheckpointError
+from ldmkit.pretrained.lpips import SMALLEST, Backbone, PerceptualDistance, find_backbone, pretrained
+from ldmkit.pretrained.torchvision_operators import importing
 
 
 @pytest.fixture(scope="module")
 def random() -> PerceptualDistance:
-    return PerceptualDistance(None)
+    return PerceptualDistance("vgg", None)
 
 
-@pytest.fixture(scope="module")
-def package() -> Iterator[nn.Module]:
+def by_the_package(backbone: Backbone) -> nn.Module:
     """The network of the package, built as its own documentation says, with random features of its own."""
-    declare_torchvision_operators()
-    with warnings.catch_warnings(), torch.random.fork_rng():
-        warnings.simplefilter("ignore")
+    with importing(), torch.random.fork_rng():
         import lpips
 
         torch.manual_seed(0)
-        yield lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)
+        network: nn.Module = lpips.LPIPS(net=backbone, pnet_rand=True, verbose=False)
+    return network
+
+
+def features_of(package: nn.Module) -> dict[str, torch.Tensor]:
+    """The features of the package's network by torchvision's names."""
+    named = {name: value for name, value in package.state_dict().items() if name.startswith("net.")}
+    return {re.sub(r"net\.slice\d\.", "features.", name): value.clone() for name, value in named.items()}
 
 
 def pictures(channels: int = 3, side: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,24 +39,47 @@ def pictures(channels: int = 3, side: int = 32) -> tuple[torch.Tensor, torch.Ten
     return images, (images + 0.3 * torch.randn(images.shape, generator=numbers)).clamp(-1, 1)
 
 
-def test_it_is_the_packages_own_distance_for_the_same_features(package: nn.Module) -> None:
-    features = {
-        re.sub(r"net\.slice\d\.", "features.", name): value
-        for name, value in package.state_dict().items()
-        if name.startswith("net.")
-    }
-    images, reconstructions = pictures()
+@pytest.mark.parametrize("backbone", ["vgg", "alex", "squeeze"])
+def test_it_is_the_packages_own_distance_for_the_same_features(backbone: Backbone) -> None:
+    package = by_the_package(backbone)
+    images, reconstructions = pictures(side=SMALLEST[backbone])
     ours, theirs = reconstructions.clone().requires_grad_(), reconstructions.clone().requires_grad_()
-    distance, expected = PerceptualDistance(features)(images, ours), package(images, theirs).flatten()
+    distance = PerceptualDistance(backbone, features_of(package))(images, ours)
+    expected = package(images, theirs).flatten()
     assert torch.equal(distance, expected)
     distance.sum().backward()
     expected.sum().backward()
     assert torch.equal(ours.grad, theirs.grad)
 
 
+def test_the_features_are_read_from_a_file_of_torchvisions_names(tmp_path: Path) -> None:
+    features = {**features_of(by_the_package("alex")), "classifier.1.weight": torch.zeros(3)}
+    file = find_backbone("alex", save(features, tmp_path), for_what="a", key="b", instead="c")
+    images, reconstructions = pictures()
+    expected = PerceptualDistance("alex", features)(images, reconstructions)
+    assert torch.equal(pretrained("alex", file)(images, reconstructions), expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"features.0.weight": torch.zeros(1)}, r"is \(1,\) but expected"), ({}, "there is no 'features.0.weight'")],
+)
+def test_a_file_of_another_network_is_refused_by_name(change: dict, says: str, tmp_path: Path) -> None:
+    features = features_of(by_the_package("alex"))
+    del features["features.0.weight"]
+    with pytest.raises(CheckpointError, match=f"alex.pth' does not hold the weights .*: .*{says}"):
+        pretrained("alex", save({**features, **change}, tmp_path))
+
+
+def save(features: dict[str, torch.Tensor], directory: Path) -> Path:
+    file = directory / "alex.pth"
+    torch.save(features, file)
+    return file
+
+
 def test_the_random_features_are_always_the_same_and_draw_nothing_global(random: PerceptualDistance) -> None:
     before = torch.get_rng_state()
-    again = PerceptualDistance(None)
+    again = PerceptualDistance("vgg", None)
     assert torch.equal(before, torch.get_rng_state())
     images, reconstructions = pictures()
     assert torch.equal(random(images, reconstructions), again(images, reconstructions))
@@ -98,7 +125,7 @@ def test_only_the_reconstructions_get_a_gradient(random: PerceptualDistance) -> 
 
 
 def test_its_gradient_is_that_of_finite_differences() -> None:
-    network = PerceptualDistance(None).double()
+    network = PerceptualDistance("vgg", None).double()
     images, reconstructions = (each.double() for each in pictures(side=16))
     direction = torch.randn(reconstructions.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     leaf = reconstructions.clone().requires_grad_()
