@@ -75,7 +75,7 @@ def _untrained(config: Mapping[str, Any], data: DataSpec) -> LatentDiffusion:
     with seeded(seed, "denoiser"):
         denoiser = build_part("denoiser", config["denoiser"], latent=latent, cond=joined.spec)
     _check_grid(config, data, latents.spec.factor, denoiser)
-    return LatentDiffusion(
+    model = LatentDiffusion(
         data=data,
         latents=latents,
         conditioners=joined,
@@ -84,6 +84,8 @@ def _untrained(config: Mapping[str, Any], data: DataSpec) -> LatentDiffusion:
         guidance=guidance,
         sampler=build_part("sampler", config["sampler"]),
     )
+    model.objective.levels(model.sampler.steps, model.sampler.spacing)  # refuses what cannot be had
+    return model
 
 
 def build_first_stage(config: Mapping[str, Any], data: DataSpec) -> FirstStage:
