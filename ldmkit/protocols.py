@@ -160,9 +160,11 @@ class Denoiser(nn.Module, ABC):
     """The network. Built with ``latent`` (:class:`LatentSpec`) and ``cond`` (:class:`CondSpec`).
 
     ``accepts`` names the forms of conditioning it can take; the kernel refuses others before anything is built.
+    ``multiple`` is what h and w of the latents must be multiples of; the kernel refuses others before it trains.
     """
 
     accepts: ClassVar[frozenset[str]]
+    multiple: int = 1
 
     def prepare(self, conditioning: Conditioning) -> Any:
         """Compute once what does not change over the steps of a sampling run, such as K and V of the tokens."""
