@@ -131,9 +131,9 @@ def options() -> Iterator[Option]:
         if plugin.config_dir is not None
     ]
     kernel = [
-        Option(group, path.stem, path, None, None)
+        Option(group, path.relative_to(kernel_conf() / group).with_suffix("").as_posix(), path, None, None)
         for group in KERNEL_GROUPS
-        for path in sorted((kernel_conf() / group).glob("*.yaml"))
+        for path in sorted((kernel_conf() / group).rglob("*.yaml"))
     ]
     yield from sorted([*from_plugins, *kernel], key=lambda option: (option.group, option.name))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +62,16 @@ def build(config: Mapping[str, Any], data: DataSpec | None = None) -> LatentDiff
     with seeded(seed, "conditioners"):
         joined = Conditioners(conditioners)
     _check_accepted(config, joined)
+    objective = build_part("objective", config["objective"])
+    latent = replace(latents.spec, predictions=objective.predictions)
     with seeded(seed, "denoiser"):
-        denoiser = build_part("denoiser", config["denoiser"], latent=latents.spec, cond=joined.spec)
+        denoiser = build_part("denoiser", config["denoiser"], latent=latent, cond=joined.spec)
     return LatentDiffusion(
         data=data,
         latents=latents,
         conditioners=joined,
         denoiser=denoiser,
-        objective=build_part("objective", config["objective"]),
+        objective=objective,
         guidance=build_part("guidance", config["guidance"]),
         sampler=build_part("sampler", config["sampler"]),
     )

@@ -7,6 +7,7 @@ carry what only the other parts know, mostly sizes. Legend of shapes: see ``ldmk
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from ldmkit.artifacts.random import RowRandom
 from ldmkit.specs import CondSpec, DataSpec, FieldSpec, LatentSpec, OptimizerSpec, Reach
 from ldmkit.values import Batch, Conditioning, Fields, Levels, Posterior, Reconstruction
+
+log = logging.getLogger("ldmkit")
 
 
 class FirstStage(nn.Module, ABC):
@@ -116,12 +119,22 @@ class Conditioner(nn.Module, ABC):
     dropout: float
     observed: Mapping[str, FieldSpec] = MappingProxyType({})
     in_latents: ClassVar[bool] = False
+    _said: frozenset[str] = frozenset()
 
     def fit(self, fields: Fields, directory: Path) -> None:
         """Learn once from all training ``fields`` what training needs (a tokenizer), into files in ``directory``."""
 
     def restore(self, directory: Path) -> None:
         """Read back what :meth:`fit` wrote. Called before any :meth:`forward`, also right after a fit."""
+
+    def warn_of_loss(self, what: str, message: str) -> None:
+        """Log ``message``, that ``what``, such as the end of a caption, is not read: nothing is lost silently.
+
+        In training, where batches come again, only the first time; otherwise once for every ``what``.
+        """
+        if what not in self._said and not (self.training and self._said):
+            self._said |= {what}
+            log.warning(message)
 
     @abstractmethod
     def forward(self, fields: Fields, latent_size: tuple[int, int]) -> Conditioning:
@@ -157,14 +170,20 @@ class Denoiser(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, z: Tensor, t: Tensor, conditioning: Any) -> Tensor:
-        """Noisy latents (B, c, h, w) at times t (B,) => raw output (B, c, h, w).
+        """Noisy latents (B, c, h, w) at times t (B,) => raw output (B, ``latent.outputs``, h, w).
 
         ``conditioning`` is a :class:`Conditioning` or what :meth:`prepare` made of one.
         """
 
 
 class Objective(nn.Module, ABC):
-    """The noise levels, what the network predicts, and how its error is weighted."""
+    """The noise levels, what the network predicts, and how its error is weighted.
+
+    ``predictions`` is how many numbers it wants from the network for each number of a latent: raw outputs have
+    ``predictions`` * c channels.
+    """
+
+    predictions: int = 1
 
     @abstractmethod
     def levels(self, steps: int) -> Levels:
@@ -272,7 +291,8 @@ class DataSource(ABC):
     def verify(self, images: Tensor, fields: Fields) -> Mapping[str, Tensor] | None:
         """Read back out of pixels, uint8 (B, C, H, W), whether each picture obeys ``fields``.
 
-        Returns bool (B,) by aspect, ``"all"`` among them, or None when the source cannot tell.
+        Returns by aspect bool (B,), or a score (B,) in [0, 1], and under ``"all"`` bool (B,): whether everything is
+        right. None when the source cannot tell.
         """
         return None
 

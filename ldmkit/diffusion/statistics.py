@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -49,6 +49,10 @@ class LatentStatistics:
         else:
             std = _std(shift, square)
         return cls(shift.float(), (1 / std).float(), count, first_stage)
+
+    def with_scale(self, scale: float) -> LatentStatistics:
+        """These with a given ``scale`` for all channels and no shift, such as 0.18215 of Stable Diffusion."""
+        return replace(self, shift=torch.zeros_like(self.shift), scale=torch.full_like(self.scale, scale))
 
     def normalise(self, latents: Tensor) -> Tensor:
         """Latents of the first stage => z0 (B, C, h, w)."""

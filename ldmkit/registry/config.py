@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ldmkit.registry.ranges import at_least, below_one
+from ldmkit.registry.ranges import above, at_least, below_one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +51,12 @@ class LatentsConfig:
     """How the posteriors of the training images are made and stored, and what gives their latents unit variance."""
 
     statistics: Literal["channel", "scalar"]
+    scale: float | None
     dtype: Literal["float32", "float16"]
     tile: int
 
     def __post_init__(self) -> None:
+        above(0, scale=self.scale)
         at_least(1, tile=self.tile)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from ldmkit.specs import OptimizerSpec
 from ldmkit.stages.latents import Latents
 from ldmkit.stages.training import determining, train
 from ldmkit.training.ema import EMA
-from ldmkit.values import Fields, Posterior, to_device
+from ldmkit.values import Fields, Levels, Posterior, to_device
 
 STAGE = "denoiser"
 TRAINED = ("denoiser", "conditioners", "objective")
@@ -67,7 +68,22 @@ class DenoiserTrainee:
         fields = to_device(batch.fields, self.device)
         if batch.images is not None:
             fields |= self.model.conditioners.observe(batch.images.to(self.device), random)
-        yield "denoiser", self.model.loss(z0, fields, random).mean(), {}
+        losses = self.model.loss(z0, fields, random)
+        level = self.model.objective.training_levels(random).to(losses.device)
+        yield "denoiser", losses.mean(), loss_by_noise(losses.detach(), level)
+
+
+def loss_by_noise(losses: Tensor, level: Levels) -> dict[str, Tensor]:
+    """Mean of ``losses`` (B,) over the rows whose ``level`` (B,) is in each quarter of the way from clean to noise.
+
+    The way is atan(sigma / alpha), from 0 to pi / 2, in which the cosine schedule is even. ``loss_noise_1`` has the
+    least noise; a quarter without rows is NaN, which the loop leaves out of the log.
+    """
+    way = torch.atan2(level.sigma, level.alpha) * (2 / math.pi)
+    quarter = (4 * way).long().clamp(max=3)
+    within = quarter == torch.arange(4, device=losses.device)[:, None]
+    means = (within * losses).sum(1) / within.sum(1)
+    return {f"loss_noise_{index + 1}": mean for index, mean in enumerate(means)}
 
 
 def train_denoiser(

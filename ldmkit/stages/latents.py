@@ -143,6 +143,8 @@ def cache_latents(run: Run, model: LatentDiffusion, first_stage: Artifact) -> tu
     }
     if model.data.size > settings.tile:
         inputs["tile"] = settings.tile
+    if settings.scale is not None:
+        inputs["scale"] = settings.scale
 
     def make(directory: Path) -> None:
         footprint = Footprint.of(run, model)
@@ -150,6 +152,8 @@ def cache_latents(run: Run, model: LatentDiffusion, first_stage: Artifact) -> tu
         run.loggers.on_metrics(section=STAGE, metrics=footprint.figures())
         stored = _write(_encode(run, model), directory, footprint)
         statistics = LatentStatistics.measure(stored, first_stage.digest, settings.statistics)
+        if settings.scale is not None:
+            statistics = statistics.with_scale(settings.scale)
         write_json(directory / STATISTICS, statistics.as_json())
 
     artifact = run.stage(STAGE, inputs, make)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ldmkit.artifacts.random import RowRandom
-from ldmkit.diffusion.conditioners import check_conditioning
+from ldmkit.diffusion.conditioners import Conditioners, check_conditioning
 from ldmkit.diffusion.latent_space import LatentSpace
 from ldmkit.errors import ConfigError
 from ldmkit.protocols import Conditioner
@@ -26,7 +26,8 @@ from ldmkit.values import Conditioning, to_pixels
 
 GRID = (4, 8)
 EXAMPLES = 64
-"""Latent size (h, w), and how many rows a conditioner is fitted to."""
+DROPPED = 600
+"""Latent size (h, w), how many rows a conditioner is fitted to, and of how many some are dropped."""
 
 
 class ConditionerSuite(ModuleSuite):
@@ -169,6 +170,22 @@ class ConditionerSuite(ModuleSuite):
     def test_its_dropout_is_a_rate(self) -> None:
         rate = self.part().dropout
         assert 0 <= rate <= 1, f"expected dropout to be 0 to 1, got {rate}"
+
+    def test_training_puts_its_null_in_place_of_whole_rows_at_its_rate(self) -> None:
+        part, rate = self.ready().train(), 0.3
+        part.dropout = rate
+        fields = self.given_for(part, [row % len(ROWS) for row in range(DROPPED)], GRID)
+        random = RowRandom([("testing", row) for row in range(DROPPED)])
+        got = present(Conditioners({"part": part}).with_dropout(fields, GRID, random))
+        given, null = present(part(fields, GRID)), present(part.null(DROPPED, GRID))
+        nulls = torch.stack([(got[name] == null[name]).flatten(1).all(1) for name in null]).all(0)
+        for name, value in given.items():
+            assert torch.equal(got[name][~nulls], value[~nulls]), (
+                f"expected rows of {name} as given or null, got others"
+            )
+        share, spread = float(nulls.float().mean()), (rate * (1 - rate) / DROPPED) ** 0.5
+        near = abs(share - rate) <= 4 * spread
+        assert near, f"expected its null in {rate:.0%} of the rows, got it in {share:.0%}"
 
     def test_it_reads_text_of_any_length_and_script(self) -> None:
         part = self.ready()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.random import Generator
 from torch import Tensor
 
 from ldmkit.artifacts.random import generator
@@ -21,6 +23,8 @@ DATA = DataSpec(
         "class": FieldSpec(kind="label", names=("ant", "bee", "cat", "dog", "elk")),
         "semantic": FieldSpec(kind="map", names=("sky", "sea", "sand", "rock")),
         "weight": FieldSpec(kind="scalar"),
+        "boxes": FieldSpec(kind="boxes", names=("ant", "bee", "cat", "dog", "elk")),
+        **{name: FieldSpec(kind="scalar") for name in ("original_height", "original_width", "crop_top", "crop_left")},
     },
 )
 """Fields of the kinds that data sources have, under the names that they mostly have."""
@@ -54,8 +58,14 @@ STRANGE_TEXTS = (
 """Text as people write it: nothing, controls, emoji, other scripts, 10,000 characters with spaces and without."""
 
 
+def _boxes(numbers: Generator, count: int, classes: int) -> Tensor:
+    corners = numbers.random((2, count, 2))
+    labels = numbers.integers(classes, size=(count, 1))
+    return torch.from_numpy(np.concatenate([corners.min(0), corners.max(0), labels], axis=1).astype("float32"))
+
+
 def made_up(spec: DataSpec, count: int) -> dict[str, Any]:
-    """``count`` rows of every field of ``spec`` whose kind is text, label, map, scalar, image or mask."""
+    """``count`` rows of every field of ``spec``."""
     rows: dict[str, Any] = {}
     for name, field in spec.fields.items():
         numbers = generator("testing", name)
@@ -67,6 +77,8 @@ def made_up(spec: DataSpec, count: int) -> dict[str, Any]:
             rows[name] = torch.from_numpy(numbers.integers(len(field.names), size=(count, spec.size, spec.size)))
         elif field.kind == "scalar":
             rows[name] = torch.from_numpy(numbers.standard_normal(count, "float32"))
+        elif field.kind == "boxes":
+            rows[name] = [_boxes(numbers, row % 4, len(field.names)) for row in range(1, count + 1)]
         elif field.kind in ("image", "mask"):
             side = spec.size // max(field.factor, 1)
             images = pictures(count, spec.channels, side, side)

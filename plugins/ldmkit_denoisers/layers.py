@@ -53,7 +53,8 @@ class Norm(nn.Module):
 class Pointwise(nn.Module):
     """A 1x1 convolution over ``axes`` spatial axes, applied to features that have their channels last: (..., C).
 
-    The weight has the shape of the convolution that it is in the original checkpoints, (out, in, 1) or (out, in, 1, 1).
+    The weight has the shape that it has in the original checkpoints: (out, in, 1, 1), (out, in, 1), or, where they have
+    a linear layer, (out, in).
     """
 
     def __init__(self, inputs: int, outputs: int, axes: int = 2) -> None:

@@ -83,6 +83,8 @@ class TransformerBlock(nn.Module):
 class SpatialTransformer(nn.Module):
     """Transformer blocks over the positions of the grid, beside a skip connection (Rombach et al. 2022, E.2.1).
 
+    ``projection`` says as what its first and last layer are stored, ``"convolution"`` of 1x1 or ``"linear"`` (Stable
+    Diffusion 2 and XL): it is the same function.
     ``index`` is its place among those of the network, which sets it.
     """
 
@@ -93,6 +95,7 @@ class SpatialTransformer(nn.Module):
         channels: int,
         *,
         depth: int,
+        projection: str,
         norm: str,
         tokens: int,
         heads: int,
@@ -102,7 +105,8 @@ class SpatialTransformer(nn.Module):
     ) -> None:
         super().__init__()
         self.norm = Norm(norm, channels, eps=1e-6)
-        self.proj_in = Pointwise(channels, channels)
+        axes = {"convolution": 2, "linear": 0}[projection]
+        self.proj_in = Pointwise(channels, channels, axes)
         self.transformer_blocks = nn.ModuleList(
             TransformerBlock(
                 channels,
@@ -114,7 +118,7 @@ class SpatialTransformer(nn.Module):
             )
             for _ in range(depth)
         )
-        self.proj_out = zeroed(Pointwise(channels, channels))
+        self.proj_out = zeroed(Pointwise(channels, channels, axes))
 
     def keys_values(self, tokens: Tensor | None) -> list[KeysValues | None]:
         """Tokens (B, M, D) => K and V for each block; without tokens None for each."""

@@ -6,45 +6,23 @@ Names and shapes of the parameters are those of the original checkpoints, so tha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from ldmkit.errors import ConfigError, did_you_mean
+from ldmkit.errors import ConfigError
 from ldmkit.protocols import Denoiser
 from ldmkit.registry.ranges import at_least, below_one
 from ldmkit.specs import CondSpec, LatentSpec
 from ldmkit.values import Conditioning
 from ldmkit_denoisers.attention import MASKED, PlainAttention
+from ldmkit_denoisers.block import Block
 from ldmkit_denoisers.layers import Norm, zeroed
 from ldmkit_denoisers.prepared import Prepared, check
 from ldmkit_denoisers.residual import Downsample, ResBlock, Upsample
-from ldmkit_denoisers.time_embedding import time_embedding
-from ldmkit_denoisers.transformer import FEED_FORWARDS, SpatialTransformer
-
-CHOICES = {
-    "attention_without_tokens": ("transformer", "plain"),
-    "feed_forward": tuple(FEED_FORWARDS),
-    "norm": ("group", "layer"),
-    "resample": ("convolution", "block"),
-    "skips": ("block", "level"),
-}
-
-
-class Block(nn.ModuleList):
-    """Layers in a row; each takes the features, and what it needs of the time and of the tokens."""
-
-    def forward(self, features: Tensor, time: Tensor, prepared: Prepared) -> Tensor:
-        """(B, C, h, w) => (B, C', h', w')."""
-        for layer in self:
-            match layer:
-                case ResBlock():
-                    features = layer(features, time)
-                case SpatialTransformer():
-                    features = layer(features, prepared.keys_values[layer.index], prepared.bias)
-                case _:
-                    features = layer(features)
-        return features
+from ldmkit_denoisers.time_embedding import time_embedding, vector_embedding
+from ldmkit_denoisers.transformer import SpatialTransformer
 
 
 class UNet(Denoiser):
@@ -63,18 +41,21 @@ class UNet(Denoiser):
         channels: int
         multipliers: list[int]
         res_blocks: int
-        skips: str
+        skips: Literal["block", "level"]
         attention_factors: list[int]
-        attention_without_tokens: str
+        attention_without_tokens: Literal["transformer", "plain"]
         heads: int | None
         head_channels: int | None
-        transformer_depth: int
-        feed_forward: str
+        transformer_depth: int | list[int]
+        projection: Literal["convolution", "linear"]
+        feed_forward: Literal["geglu", "silu"]
         feed_forward_multiple: int
-        norm: str
+        norm: Literal["group", "layer"]
         scale_shift: bool
-        resample: str
+        resample: Literal["convolution", "block"]
+        vector_embedding: Literal["mlp", "add"]
         dropout: float
+        checkpointing: bool
 
         def __post_init__(self) -> None:
             if not self.multipliers:
@@ -91,17 +72,16 @@ class UNet(Denoiser):
         width = 4 * config.channels
         self.time_embed = nn.Sequential(nn.Linear(config.channels, width), nn.SiLU(), nn.Linear(width, width))
         if cond.vector:
-            vector = nn.Sequential(nn.Linear(cond.vector, width), nn.SiLU(), nn.Linear(width, width))
-            self.label_emb = nn.Sequential(vector)
+            self.label_emb = vector_embedding(config.vector_embedding, cond.vector, width)
         first = nn.Conv2d(latent.channels + cond.map, config.channels, 3, padding=1)
-        self.input_blocks = nn.ModuleList([Block([first])])
+        self.input_blocks = nn.ModuleList([self.block(first)])
         self.output_blocks = nn.ModuleList()
         channels, skips = self.build_input_blocks()
-        self.middle_block = Block(
-            [self.res_block(channels, channels), self.attention(channels), self.res_block(channels, channels)]
+        self.middle_block = self.block(
+            self.res_block(channels, channels), self.attention(channels, -1), self.res_block(channels, channels)
         )
         self.build_output_blocks(channels, skips)
-        last = zeroed(nn.Conv2d(config.channels, latent.channels, 3, padding=1))
+        last = zeroed(nn.Conv2d(config.channels, latent.outputs, 3, padding=1))
         self.out = nn.Sequential(Norm(config.norm, config.channels), nn.SiLU(), last)
         self.transformers = tuple(layer for layer in self.modules() if isinstance(layer, SpatialTransformer))
         for index, transformer in enumerate(self.transformers):
@@ -119,14 +99,14 @@ class UNet(Denoiser):
                 layers: list[nn.Module] = [self.res_block(channels, config.channels * multiplier)]
                 channels = config.channels * multiplier
                 if 2**level in config.attention_factors:
-                    layers.append(self.attention(channels))
-                self.input_blocks.append(Block(layers))
+                    layers.append(self.attention(channels, level))
+                self.input_blocks.append(self.block(*layers))
                 self.keeps.append(every or repeat + 1 == config.res_blocks)
                 skips += [channels] * self.keeps[-1]
             if level + 1 < len(config.multipliers):
                 by_block = config.resample == "block"
                 down = self.res_block(channels, channels, "down") if by_block else Downsample(channels)
-                self.input_blocks.append(Block([down]))
+                self.input_blocks.append(self.block(down))
                 self.keeps.append(every)
                 skips += [channels] * every
         return channels, skips
@@ -144,11 +124,14 @@ class UNet(Denoiser):
                 channels = config.channels * multiplier
                 layers: list[nn.Module] = [self.res_block(inputs, channels)]
                 if 2**level in config.attention_factors:
-                    layers.append(self.attention(channels))
+                    layers.append(self.attention(channels, level))
                 if level and repeat + 1 == repeats:
                     by_block = config.resample == "block"
                     layers.append(self.res_block(channels, channels, "up") if by_block else Upsample(channels))
-                self.output_blocks.append(Block(layers))
+                self.output_blocks.append(self.block(*layers))
+
+    def block(self, *layers: nn.Module) -> Block:
+        return Block(layers, self.config.checkpointing)
 
     def res_block(self, inputs: int, outputs: int, resample: str | None = None) -> ResBlock:
         config = self.config
@@ -162,14 +145,16 @@ class UNet(Denoiser):
             resample=resample,
         )
 
-    def attention(self, channels: int) -> SpatialTransformer | PlainAttention:
+    def attention(self, channels: int, level: int) -> SpatialTransformer | PlainAttention:
         config = self.config
+        depth = config.transformer_depth
         heads = config.heads or channels // (config.head_channels or channels)
         if config.attention_without_tokens == "plain" and not self.cond.tokens:
             return PlainAttention(channels, heads, config.norm)
         return SpatialTransformer(
             channels,
-            depth=config.transformer_depth,
+            depth=depth if isinstance(depth, int) else depth[level],
+            projection=config.projection,
             norm=config.norm,
             tokens=self.cond.tokens,
             heads=heads,
@@ -235,10 +220,6 @@ class UNet(Denoiser):
 
 def validate(config: UNet.Config) -> None:
     """Raise ConfigError when the numbers of ``config`` contradict each other."""
-    for key, choices in CHOICES.items():
-        chosen = getattr(config, key)
-        if chosen not in choices:
-            raise ConfigError(f"denoiser 'unet' got {key}={chosen}{did_you_mean(chosen, choices)}")
     if (config.heads is None) == (config.head_channels is None):
         raise ConfigError(
             f"denoiser 'unet' got heads={config.heads} and head_channels={config.head_channels} but expected exactly"
@@ -246,7 +227,10 @@ def validate(config: UNet.Config) -> None:
         )
     if config.channels % 2:
         raise ConfigError(f"denoiser 'unet' got channels={config.channels} but expected an even number")
-    factors = [2**level for level in range(len(config.multipliers))]
+    depth, levels = config.transformer_depth, len(config.multipliers)
+    if isinstance(depth, list) and len(depth) != levels:
+        raise ConfigError(f"denoiser 'unet' got transformer_depth={depth} but expected {levels} numbers, one a level")
+    factors = [2**level for level in range(levels)]
     strange = sorted(set(config.attention_factors) - set(factors))
     if strange:
         raise ConfigError(

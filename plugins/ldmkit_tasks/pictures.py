@@ -38,22 +38,25 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample on disk: what it was asked to be, and whether it is, by aspect (None where the data cannot tell)."""
+    """One sample on disk: what it was asked to be, and whether it is, or how much, by aspect; None: nobody can tell."""
 
     path: Path
     prompt: str
     seed: int
-    verdict: Mapping[str, bool] | None
+    verdict: Mapping[str, bool | float] | None
 
 
 def captions(model: LatentDiffusion, fields: Fields, count: int) -> list[str]:
-    """Say for each of ``count`` rows what the model was told, as far as words can: texts and the names of labels."""
+    """Say for each of ``count`` rows what the model was told, as far as words can: texts, names of labels and boxes."""
     said: list[Any] = []
     for name, kind in model.conditioners.needs.items():
         if kind == "text":
             said.append(fields[name])
         elif kind == "label":
             said.append([model.data.fields[name].names[int(value)] for value in fields[name]])
+        elif kind == "boxes":
+            names = model.data.fields[name].names
+            said.append([", ".join(names[int(label)] for label in boxes[:, 4]) for boxes in fields[name]])
     return [", ".join(row) for row in zip(*said, strict=True)] if said else [""] * count
 
 
@@ -132,7 +135,7 @@ def save_samples(run: Run, model: LatentDiffusion, drawn: Drawn, digest: str) ->
             "version": __version__,
         }
         path = save_png(image, directory / f"{index:05d}.png", record)
-        obeys = None if verdict is None else {aspect: bool(right[index]) for aspect, right in verdict.items()}
+        obeys = None if verdict is None else {aspect: right[index].item() for aspect, right in verdict.items()}
         written.append(Sample(path, prompt, run.seed + index, obeys))
     shown = images[: run.settings.samples.grid]
     path = save_grid(shown, directory / "grid.png")

@@ -64,7 +64,9 @@ def is_share(section: str, name: str) -> bool:
     """Whether a metric is a share, of pictures or of codes."""
     if is_count(name):
         return False
-    return section == "prompt" or name in {"verified", "codebook_usage"} or name.startswith(("precision", "recall"))
+    if section == "prompt":
+        return not name.endswith("_iou")
+    return name in {"verified", "codebook_usage"} or name.startswith(("precision", "recall"))
 
 
 def share(name: str, metrics: Mapping[str, float]) -> Share:

@@ -40,6 +40,14 @@ def test_the_moments_are_those_of_the_posteriors_not_of_one_draw() -> None:
     torch.testing.assert_close(statistics.scale.double(), variance.rsqrt(), atol=1e-6, rtol=1e-6)
 
 
+def test_a_given_scale_multiplies_and_nothing_else() -> None:
+    statistics = LatentStatistics.measure(posteriors(), "digest").with_scale(0.18215)
+    latents = posteriors()[0].mean
+    torch.testing.assert_close(statistics.normalise(latents), 0.18215 * latents)
+    torch.testing.assert_close(statistics.undo(0.18215 * latents), latents)
+    statistics.belongs_to("digest")
+
+
 def test_undoing_is_the_inverse_and_json_keeps_every_digit() -> None:
     statistics = LatentStatistics.measure(posteriors(), "digest")
     again = LatentStatistics.from_json(json.loads(json.dumps(statistics.as_json())))

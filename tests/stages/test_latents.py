@@ -184,11 +184,12 @@ def test_a_cache_is_for_one_first_stage_data_set_precision_and_kind_of_statistic
     assert len(caches(place)) == before
     run_job(place, "precision=fp32", "latents.dtype=float16")
     run_job(place, "precision=fp32", "latents.statistics=scalar")
+    run_job(place, "precision=fp32", "latents.scale=0.18215")
     run_job(place, "precision=fp32", "latents.tile=16")
     run_job(place, "precision=fp32", "train.first_stage.lr=0.1")
     run_job(place, "precision=fp32", "data.train=100")
     made = caches(place)
-    assert len(made) == before + 5
+    assert len(made) == before + 6
     assert [inputs["tile"] for inputs in made if "tile" in inputs] == [16]
 
 
@@ -198,6 +199,14 @@ def test_a_scalar_is_one_scale_without_a_shift(place: Path) -> None:
     assert set(statistics["shift"]) == {0.0}
     assert len(set(statistics["scale"])) == 1
     assert len(statistics["scale"]) == 4
+
+
+def test_a_given_scale_stands_in_place_of_the_measured_one(place: Path) -> None:
+    made = run_job(place, "precision=fp32", "latents.scale=0.18215")
+    statistics = json.loads((made / "model" / STATISTICS).read_text())
+    assert set(statistics["shift"]) == {0.0}
+    assert statistics["scale"] == pytest.approx([0.18215] * 4)
+    assert [inputs["scale"] for inputs in caches(place) if "scale" in inputs] == [0.18215]
 
 
 Usage = namedtuple("Usage", ["total", "used", "free"])

@@ -9,8 +9,11 @@ import pytest
 from ldmkit_conditioners.class_label import ClassLabel
 from ldmkit_conditioners.image import Image
 from ldmkit_conditioners.inpaint import Inpaint
+from ldmkit_conditioners.layout import Layout
 from ldmkit_conditioners.low_res import LowRes
+from ldmkit_conditioners.scalar import Scalar
 from ldmkit_conditioners.semantic import Semantic
+from ldmkit_conditioners.size import Size
 from ldmkit_conditioners.text import Text
 from omegaconf import OmegaConf
 
@@ -21,13 +24,17 @@ from ldmkit.testing.fields import Averages
 
 OPTIONS = Path(ldmkit_conditioners.__file__).parent / "conf" / "cond"
 PARTS: dict[str, Any] = {
-    "class": ClassLabel, "image": Image, "inpaint": Inpaint, "low-res": LowRes, "semantic": Semantic, "text": Text
+    "class": ClassLabel, "image": Image, "inpaint": Inpaint, "layout": Layout, "low-res": LowRes, "scalar": Scalar,
+    "semantic": Semantic, "size": Size, "text": Text,
 }  # fmt: skip
 SCALE = {
     "text": {
         "vocabulary": 64, "length": 8, "width": 16, "depth": 1, "heads": 2, "head_channels": 8, "vector": True
     },
-    "cond": {"class_width": 16, "semantic_channels": 2},
+    "layout": {
+        "vocabulary": 64, "length": 8, "width": 16, "depth": 1, "heads": 2, "head_channels": 8, "vector": True
+    },
+    "cond": {"class_width": 16, "semantic_channels": 2, "scalar_width": 16, "size_features": 4},
 }  # fmt: skip
 DATA = DataSpec(
     size=64,
@@ -36,6 +43,11 @@ DATA = DataSpec(
         "caption": FieldSpec(kind="text"),
         "class": FieldSpec(kind="label", names=("cat", "dog")),
         "semantic": FieldSpec(kind="map", names=("sky", "sea")),
+        "boxes": FieldSpec(kind="boxes", names=("cat", "dog")),
+        **{
+            name: FieldSpec(kind="scalar")
+            for name in ("radius", "original_height", "original_width", "crop_top", "crop_left")
+        },
     },
 )
 

@@ -22,12 +22,15 @@ SMALL = UNet.Config(
     heads=None,
     head_channels=16,
     transformer_depth=1,
+    projection="convolution",
     feed_forward="geglu",
     feed_forward_multiple=2,
     norm="group",
     scale_shift=False,
     resample="convolution",
+    vector_embedding="mlp",
     dropout=0.0,
+    checkpointing=False,
 )
 
 

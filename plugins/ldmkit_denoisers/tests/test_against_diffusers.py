@@ -1,10 +1,11 @@
-"""With the same weights the UNet computes what the one of diffusers computes, and so do its gradients.
+"""With the same weights the UNet computes what those of diffusers compute, and so do its gradients.
 
 Names by the published conversion: block = (i - 1) // (n + 1) and layer = (i - 1) % (n + 1) of ``input_blocks.i``, n
-residual blocks on each level. ``attention_head_dim`` of diffusers is the number of heads.
+residual blocks on each level. The ``attention_head_dim`` of UNet2DConditionModel is the number of heads; the one of
+UNet2DModel is the width of a head. Weights and gradients are converted alike, since a conversion only moves numbers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -16,8 +17,9 @@ from ldmkit.values import Conditioning
 
 diffusers = pytest.importorskip("diffusers")
 
+Build = Callable[..., UNet]
+Made = tuple[UNet, Any, dict[str, Any]]
 RES_BLOCKS = 2
-LAST = 2  # the lowest of three levels
 INNER = {
     "in_layers.0": "norm1",
     "in_layers.2": "conv1",
@@ -35,6 +37,9 @@ OUTER = {
     "out.0": "conv_norm_out",
     "out.2": "conv_out",
 }
+# Two channels to a group and more: with one, what is added in front of a norm has no gradient.
+NUMBERS = {"channels": 64, "multipliers": [1, 2, 3], "res_blocks": RES_BLOCKS, "feed_forward_multiple": 4}
+THEIRS = {"sample_size": 8, "block_out_channels": (64, 128, 192), "layers_per_block": RES_BLOCKS, "out_channels": 4}
 
 
 def place(block: str, index: int, sub: int, has_attention: bool) -> str:
@@ -51,7 +56,7 @@ def place(block: str, index: int, sub: int, has_attention: bool) -> str:
 
 
 def renamed(name: str, attended: set[tuple[str, str]]) -> str:
-    """The name in diffusers of our parameter ``name``."""
+    """The name in diffusers of our parameter ``name``; ``attended`` are the blocks that have attention."""
     for ours, theirs in OUTER.items():
         if name.startswith(f"{ours}."):
             return name.replace(ours, theirs, 1)
@@ -61,72 +66,135 @@ def renamed(name: str, attended: set[tuple[str, str]]) -> str:
     else:
         second, *rest = rest
         where = place(block, int(first), int(second), (block, first) in attended)
-    inner = ".".join(rest).removeprefix("op.") if "samplers" in where else ".".join(rest)
+    inner = ".".join(rest)
     for ours, theirs in INNER.items():
         if inner.startswith(f"{ours}."):
-            inner = inner.replace(ours, theirs, 1)
-    return f"{where}.{'conv.' + inner.removeprefix('conv.') if 'samplers' in where else inner}"
+            return f"{where}.{inner.replace(ours, theirs, 1)}"
+    if "samplers" in where:
+        return f"{where}.conv.{inner.removeprefix('op.').removeprefix('conv.')}"
+    return f"{where}.{inner}"
 
 
-def reference(ours: UNet) -> tuple[Any, dict[str, str]]:
-    """The UNet of diffusers with the weights of ``ours``, and its names by our names."""
-    network = diffusers.UNet2DConditionModel(
-        sample_size=8,
+def converted(ours: UNet, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``values`` by our names, weights or gradients, under the names and in the shapes of diffusers."""
+    paths = [name.split(".") for name in ours.state_dict()]
+    attended = {(path[0], path[1]) for path in paths if "transformer_blocks" in path or "qkv" in path}
+    heads = {name: module.heads for name, module in ours.named_modules() if hasattr(module, "qkv")}
+
+    def pieces(name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
+        block, _, leaf = name.rpartition(".")
+        block, _, layer = block.rpartition(".")
+        if block not in heads:
+            yield renamed(name, attended), value
+        elif layer == "qkv":  # each head has its q, k and v beside each other
+            parts = value.flatten(1) if leaf == "weight" else value
+            for to, part in zip("qkv", parts.unflatten(0, (heads[block], 3, -1)).unbind(1), strict=True):
+                yield renamed(f"{block}.to_{to}.{leaf}", attended), part.flatten(0, 1)
+        else:
+            theirs = {"norm": "group_norm", "proj_out": "to_out.0"}[layer]
+            yield renamed(f"{block}.{theirs}.{leaf}", attended), value.flatten(1) if value.ndim == 3 else value
+
+    return {theirs: piece for name, value in values.items() for theirs, piece in pieces(name, value)}
+
+
+def stable_diffusion(build: Build) -> Made:
+    """Cross-attention at two of three levels, eight heads or so, a vector, a map: the UNet of LDM and SD 1."""
+    ours = build(vector=10, map=3, heads=4, head_channels=None, **NUMBERS)
+    theirs = diffusers.UNet2DConditionModel(
         in_channels=7,
-        out_channels=4,
-        block_out_channels=(64, 128, 192),
-        layers_per_block=RES_BLOCKS,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=24,
         attention_head_dim=4,
         class_embed_type="projection",
         projection_class_embeddings_input_dim=10,
-    ).to(ours.out[2].weight.dtype)
-    attended = {tuple(name.split(".")[:2]) for name in ours.state_dict() if ".transformer_blocks." in name}
-    names = {name: renamed(name, attended) for name in ours.state_dict()}  # type: ignore[arg-type]
-    network.load_state_dict({names[name]: value for name, value in ours.state_dict().items()})
-    return network, names
+        **THEIRS,
+    )
+    mask = torch.arange(6)[None] < torch.tensor([[6], [3]])
+    return ours, theirs, {"tokens": torch.randn(2, 6, 24), "mask": mask, "vector": torch.randn(2, 10), "map": 3}
 
 
-def relative(mine: Tensor, theirs: Tensor) -> float:
-    return float((mine.detach() - theirs.detach()).abs().max() / theirs.detach().abs().max())
+def stable_diffusion_xl(build: Build) -> Made:
+    """Heads of one width, deeper transformers on lower levels, linear projections: the UNet of SD 2 and XL."""
+    numbers = {**NUMBERS, "attention_factors": [2, 4], "transformer_depth": [1, 2, 3], "projection": "linear"}
+    ours = build(head_channels=32, **numbers)
+    theirs = diffusers.UNet2DConditionModel(
+        in_channels=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=24,
+        attention_head_dim=(2, 4, 6),
+        transformer_layers_per_block=(1, 2, 3),
+        use_linear_projection=True,
+        **THEIRS,
+    )
+    return ours, theirs, {"tokens": torch.randn(2, 6, 24)}
 
 
+def unconditional(build: Build) -> Made:
+    """Plain attention: the UNet of the paper's faces."""
+    ours = build(tokens=0, attention_without_tokens="plain", head_channels=32, **{**NUMBERS, "attention_factors": [2]})
+    theirs = diffusers.UNet2DModel(
+        in_channels=4,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=32,
+        **THEIRS,
+    )
+    return ours, theirs, {}
+
+
+def adm(build: Build) -> Made:
+    """ADM: residual blocks change the resolution, the time scales and shifts, a class is added to it."""
+    changes = {"scale_shift": True, "resample": "block", "attention_without_tokens": "plain", "vector_embedding": "add"}
+    ours = build(tokens=0, vector=256, head_channels=32, **{**NUMBERS, **changes, "attention_factors": [2, 4]})
+    theirs = diffusers.UNet2DModel(
+        in_channels=4,
+        down_block_types=("ResnetDownsampleBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        downsample_type="resnet",
+        upsample_type="resnet",
+        resnet_time_scale_shift="scale_shift",
+        attn_norm_num_groups=32,
+        attention_head_dim=32,
+        class_embed_type="identity",
+        **THEIRS,
+    )
+    return ours, theirs, {"vector": torch.randn(2, 256)}
+
+
+def relative(mine: Tensor, theirs: Tensor, size: Tensor | None = None) -> float:
+    """Largest difference, as a share of the largest of ``size``, by default of ``theirs``."""
+    size = theirs if size is None else size
+    return float((mine.detach() - theirs.detach()).abs().max() / size.detach().abs().max())
+
+
+@pytest.mark.parametrize("make", [stable_diffusion, stable_diffusion_xl, unconditional, adm])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-9)])
 def test_outputs_and_gradients_are_those_of_diffusers(
-    build: Callable[..., UNet], dtype: torch.dtype, tolerance: float
+    build: Build, make: Callable[[Build], Made], dtype: torch.dtype, tolerance: float
 ) -> None:
-    ours = build(
-        vector=10,
-        map=3,
-        channels=64,  # two channels to a group: with one, what is added in front of a norm has no gradient
-        multipliers=[1, 2, 3],
-        res_blocks=RES_BLOCKS,
-        heads=4,
-        head_channels=None,
-        feed_forward_multiple=4,
-    ).to(dtype)
-    theirs, names = reference(ours)
     torch.manual_seed(3)
-    z, extra, t = (
-        torch.randn(2, 4, 8, 8, dtype=dtype),
-        torch.randn(2, 3, 8, 8, dtype=dtype),
-        torch.tensor([17.0, 803.0]),
-    )
-    tokens, vector = torch.randn(2, 6, 24, dtype=dtype), torch.randn(2, 10, dtype=dtype)
-    mask = torch.arange(6)[None] < torch.tensor([[6], [3]])
+    ours, theirs, given = make(build)
+    ours, theirs = ours.to(dtype), theirs.to(dtype)
+    theirs.load_state_dict(converted(ours, ours.state_dict()))
+    z, t = torch.randn(2, 4, 8, 8, dtype=dtype), torch.tensor([17.0, 803.0])
+    extra = torch.randn(2, given.pop("map", 0), 8, 8, dtype=dtype)
+    told = Conditioning(**given, map=extra if extra.numel() else None).to(dtype)
 
-    out = ours(z, t, Conditioning(tokens, mask, vector, extra))
-    expected = theirs(
-        torch.cat([z, extra], 1), t, tokens, encoder_attention_mask=mask, class_labels=vector, return_dict=False
-    )[0]
+    out = ours(z, t, told)
+    attended = {} if told.tokens is None else {"encoder_hidden_states": told.tokens}
+    attended |= {} if told.mask is None else {"encoder_attention_mask": told.mask}
+    expected = theirs(torch.cat([z, extra], 1), t, class_labels=told.vector, return_dict=False, **attended)[0]
     assert relative(out, expected) < tolerance
 
     out.square().sum().backward()
     expected.square().sum().backward()
-    gradients = {name: parameter.grad for name, parameter in theirs.named_parameters()}
+    gradients = converted(ours, {name: weight.grad for name, weight in ours.named_parameters()})
     # Gradients of the time are sums that cancel: in fp32 their rounding error is that of the terms.
     slack = 5 if dtype == torch.float32 else 1
-    for name, parameter in ours.named_parameters():
-        assert relative(parameter.grad, gradients[names[name]]) < slack * tolerance, name
+    weights = dict(theirs.named_parameters())
+    for name, weight in weights.items():
+        # A bias of K shifts all scores of a query alike: its gradient is nothing but rounding, of the size of V's.
+        size = weights[name.replace("to_k.bias", "to_v.bias")].grad
+        assert relative(gradients[name], weight.grad, size) < slack * tolerance, name

@@ -15,9 +15,9 @@ from ldmkit.specs import CondSpec, LatentSpec
 
 OPTIONS = Path(ldmkit_denoisers.__file__).parent / "conf" / "denoiser"
 SCALE: dict[str, Any] = {
-    "channels": 32, "multipliers": [1, 2], "res_blocks": 1, "skips": "level", "attention_factors": [2], "heads": None,
-    "head_channels": 32, "transformer_depth": 1, "feed_forward": "silu", "feed_forward_multiple": 2, "norm": "layer",
-    "scale_shift": True,
+    "channels": 32, "multipliers": [1, 2], "res_blocks": 1, "skips": "level", "attention_factors": [2],
+    "attention_without_tokens": "plain", "heads": None, "head_channels": 32, "transformer_depth": 1,
+    "feed_forward": "silu", "feed_forward_multiple": 2, "norm": "layer", "scale_shift": True, "resample": "block",
 }  # fmt: skip
 
 

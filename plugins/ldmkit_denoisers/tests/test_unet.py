@@ -1,6 +1,7 @@
 """The network as a whole: sizes, types, training, and configs that do not add up."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from ldmkit_denoisers.layers import Norm
 from ldmkit_denoisers.unet import UNet
 
 from ldmkit.errors import ConfigError
+from ldmkit.registry.schema import typed
 from ldmkit.specs import CondSpec, LatentSpec
 from ldmkit.values import Conditioning
 
@@ -21,6 +23,8 @@ VARIANTS: list[dict[str, Any]] = [
     {"skips": "level", "res_blocks": 2},
     {"scale_shift": True, "resample": "block"},
     {"transformer_depth": 2, "heads": 2, "head_channels": None},
+    {"transformer_depth": [1, 2], "projection": "linear"},
+    {"checkpointing": True},
 ]
 
 
@@ -116,12 +120,34 @@ def test_a_skip_per_level_leaves_fewer_blocks(build: Build) -> None:
         ({"attention_factors": [1, 8, 16]}, r"attention_factors \[8, 16\] but its levels have .* \[1, 2\]"),
         ({"channels": 48, "head_channels": 16}, "a level of 48 channels but norm=group expected a multiple of 32"),
         ({"channels": 33, "norm": "layer", "head_channels": 33}, "channels=33 but expected an even number"),
-        ({"norm": "groop"}, "norm=groop; did you mean 'group'"),
-        ({"resample": "blok"}, "resample=blok; did you mean 'block'"),
-        ({"skips": "levels"}, "skips=levels; did you mean 'level'"),
-        ({"feed_forward": "geglo"}, "feed_forward=geglo; did you mean 'geglu'"),
+        ({"transformer_depth": [1, 2, 3]}, r"transformer_depth=\[1, 2, 3\] but expected 2 numbers, one a level"),
+        (
+            {"vector": 10, "vector_embedding": "add"},
+            "a vector of width 10 but vector_embedding=add expected 128, 4 times",
+        ),
     ],
 )
 def test_a_config_that_does_not_add_up_is_refused(build: Build, change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build(**change)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "meant"),
+    [
+        ("norm", "groop", "group"),
+        ("resample", "blok", "block"),
+        ("skips", "levels", "level"),
+        ("feed_forward", "geglo", "geglu"),
+        ("projection", "lineal", "linear"),
+        ("attention_without_tokens", "plane", "plain"),
+        ("vector_embedding", "ad", "add"),
+    ],
+)
+def test_a_choice_that_there_is_not_is_refused_with_the_nearest(
+    config: UNet.Config, key: str, value: str, meant: str
+) -> None:
+    with pytest.raises(
+        ConfigError, match=f"denoiser.{key}: '{value}' is not one of its values; did you mean '{meant}'"
+    ):
+        typed(UNet.Config, {**asdict(config), key: value}, "denoiser")
