@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import nn
 from ldmkit.artifacts.checkpoint import read_json, read_tensors, verify
 from ldmkit.artifacts.random import generator
 from ldmkit.diffusion.conditioners import Conditioners
+from ldmkit.diffusion.latent_space import LatentSpace
 from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.diffusion.statistics import LatentStatistics
 from ldmkit.errors import CheckpointError, ConfigError
@@ -50,24 +52,27 @@ def build(config: Mapping[str, Any], data: DataSpec | None = None) -> LatentDiff
     """
     data = data or build_data(config).spec
     seed = config["seed"]
-    first_stage = build_first_stage(config, data)
+    latents = LatentSpace(build_first_stage(config, data))
     conditioners = {}
     for name, node in config["cond"].items():
+        in_latents = {"latents": latents} if registry().part("cond", node["name"]).in_latents else {}
         with seeded(seed, "cond", name):
-            conditioners[name] = build_part("cond", node, f"cond.{name}", data=data)
+            conditioners[name] = build_part("cond", node, f"cond.{name}", data=data, **in_latents)
         _check_needs(name, conditioners[name], data)
     with seeded(seed, "conditioners"):
         joined = Conditioners(conditioners)
     _check_accepted(config, joined)
+    objective = build_part("objective", config["objective"])
+    latent = replace(latents.spec, predictions=objective.predictions)
     with seeded(seed, "denoiser"):
-        denoiser = build_part("denoiser", config["denoiser"], latent=first_stage.spec, cond=joined.spec)
-    _check_grid(config, data, first_stage.spec.factor, denoiser)
+        denoiser = build_part("denoiser", config["denoiser"], latent=latent, cond=joined.spec)
+    _check_grid(config, data, latent.factor, denoiser)
     return LatentDiffusion(
         data=data,
-        first_stage=first_stage,
+        latents=latents,
         conditioners=joined,
         denoiser=denoiser,
-        objective=build_part("objective", config["objective"]),
+        objective=objective,
         guidance=build_part("guidance", config["guidance"]),
         sampler=build_part("sampler", config["sampler"]),
     )
@@ -191,6 +196,8 @@ def parameters(module: nn.Module) -> int:
 def _check_needs(name: str, conditioner: Conditioner, data: DataSpec) -> None:
     offered = ", ".join(f"{field} ({spec.kind})" for field, spec in data.fields.items()) or "no fields"
     for field, kind in conditioner.needs.items():
+        if field in conditioner.observed:
+            continue
         if field not in data.fields or data.fields[field].kind != kind:
             raise ConfigError(f"cond '{name}' needs the field '{field}' ({kind}), but the data offers: {offered}")
 

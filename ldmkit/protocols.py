@@ -7,17 +7,21 @@ carry what only the other parts know, mostly sizes. Legend of shapes: see ``ldmk
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ldmkit.artifacts.random import RowRandom
-from ldmkit.specs import CondSpec, DataSpec, LatentSpec, OptimizerSpec, Reach
+from ldmkit.specs import CondSpec, DataSpec, FieldSpec, LatentSpec, OptimizerSpec, Reach
 from ldmkit.values import Batch, Conditioning, Fields, Levels, Posterior, Reconstruction
+
+log = logging.getLogger("ldmkit")
 
 
 class FirstStage(nn.Module, ABC):
@@ -104,17 +108,33 @@ class Conditioner(nn.Module, ABC):
 
     ``needs`` maps each field that it reads to the kind that the field must have; ``spec`` states the widths it
     yields; ``dropout`` is the rate at which the kernel puts its null conditioning in place of a row while training.
+
+    ``observed`` are those fields of ``needs`` that the data does not offer: :meth:`observe` makes them out of the
+    pictures, and who samples gives them. One that works in latents (``in_latents``) is built with ``latents`` too, the
+    model's :class:`~ldmkit.diffusion.latent_space.LatentSpace`.
     """
 
     needs: Mapping[str, str]
     spec: CondSpec
     dropout: float
+    observed: Mapping[str, FieldSpec] = MappingProxyType({})
+    in_latents: ClassVar[bool] = False
+    _said: frozenset[str] = frozenset()
 
     def fit(self, fields: Fields, directory: Path) -> None:
         """Learn once from all training ``fields`` what training needs (a tokenizer), into files in ``directory``."""
 
     def restore(self, directory: Path) -> None:
         """Read back what :meth:`fit` wrote. Called before any :meth:`forward`, also right after a fit."""
+
+    def warn_of_loss(self, what: str, message: str) -> None:
+        """Log ``message``, that ``what``, such as the end of a caption, is not read: nothing is lost silently.
+
+        In training, where batches come again, only the first time; otherwise once for every ``what``.
+        """
+        if what not in self._said and not (self.training and self._said):
+            self._said |= {what}
+            log.warning(message)
 
     @abstractmethod
     def forward(self, fields: Fields, latent_size: tuple[int, int]) -> Conditioning:
@@ -123,6 +143,17 @@ class Conditioner(nn.Module, ABC):
     @abstractmethod
     def null(self, batch: int, latent_size: tuple[int, int]) -> Conditioning:
         """Conditioning that says nothing, with the same forms and number of tokens as :meth:`forward` gives."""
+
+    def observe(self, images: Tensor, random: RowRandom) -> Fields:
+        """Make the ``observed`` fields out of pictures, uint8 (B, C, H, W), by the rows' own streams.
+
+        In training mode there may be more, such as noise and its level; :meth:`forward` meets them beside the others.
+        """
+        return {}
+
+    def paste(self, images: Tensor, fields: Fields) -> Tensor:
+        """Put back into decoded pixels in [-1, 1] (B, C, H, W) those that ``fields`` give exactly."""
+        return images
 
 
 class Denoiser(nn.Module, ABC):
@@ -141,14 +172,20 @@ class Denoiser(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, z: Tensor, t: Tensor, conditioning: Any) -> Tensor:
-        """Noisy latents (B, c, h, w) at times t (B,) => raw output (B, c, h, w).
+        """Noisy latents (B, c, h, w) at times t (B,) => raw output (B, ``latent.outputs``, h, w).
 
         ``conditioning`` is a :class:`Conditioning` or what :meth:`prepare` made of one.
         """
 
 
 class Objective(nn.Module, ABC):
-    """The noise levels, what the network predicts, and how its error is weighted."""
+    """The noise levels, what the network predicts, and how its error is weighted.
+
+    ``predictions`` is how many numbers it wants from the network for each number of a latent: raw outputs have
+    ``predictions`` * c channels.
+    """
+
+    predictions: int = 1
 
     @abstractmethod
     def levels(self, steps: int) -> Levels:
@@ -256,7 +293,8 @@ class DataSource(ABC):
     def verify(self, images: Tensor, fields: Fields) -> Mapping[str, Tensor] | None:
         """Read back out of pixels, uint8 (B, C, H, W), whether each picture obeys ``fields``.
 
-        Returns bool (B,) by aspect, ``"all"`` among them, or None when the source cannot tell.
+        Returns by aspect bool (B,), or a score (B,) in [0, 1], and under ``"all"`` bool (B,): whether everything is
+        right. None when the source cannot tell.
         """
         return None
 
@@ -264,7 +302,8 @@ class DataSource(ABC):
 class Metric(ABC):
     """Measures. Built with ``data``, the run's :class:`DataSource`.
 
-    ``on`` says what it is fed: ``"reconstructions"`` (of held-out images, beside the originals) or ``"samples"``.
+    ``on`` says what it is fed: ``"reconstructions"`` of held-out images, ``"samples"``, or what was ``"drawn"``, which
+    is samples before :meth:`Conditioner.paste`.
     ``section`` names its place in ``metrics.json``.
     """
 
@@ -273,7 +312,10 @@ class Metric(ABC):
 
     @abstractmethod
     def update(self, images: Tensor, references: Tensor | None, fields: Fields) -> None:
-        """Take in uint8 pictures (B, C, H, W), with the originals where ``on`` is ``"reconstructions"``."""
+        """Take in uint8 pictures (B, C, H, W), with the originals of reconstructions.
+
+        Samples have originals too where a conditioner observes them (:attr:`Conditioner.observed`), others None.
+        """
 
     @abstractmethod
     def compute(self) -> dict[str, float]:

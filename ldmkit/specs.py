@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-FIELD_KINDS = ("text", "label", "map", "boxes", "image", "scalar")
+FIELD_KINDS = ("text", "label", "map", "boxes", "image", "mask", "scalar")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatentSpec:
-    """The latent grid of a first stage: ``channels`` x (H / ``factor``) x (W / ``factor``)."""
+    """The latent grid of a first stage: ``channels`` x (H / ``factor``) x (W / ``factor``).
+
+    ``predictions`` is how many numbers a denoiser gives for each number of a latent; its objective says so.
+    """
 
     channels: int
     factor: int
+    predictions: int = 1
+
+    @property
+    def outputs(self) -> int:
+        """Channels that a denoiser gives."""
+        return self.channels * self.predictions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +67,15 @@ class FieldSpec:
     """One field of the data beside the image.
 
     ``kind`` is one of ``FIELD_KINDS`` and says what a batch holds: text, a list of B strings; label, int64 (B,);
-    map, int64 (B, H, W) of class indices. ``names`` are the classes of a label or map, by index.
+    map, int64 (B, H, W) of class indices; boxes, a list of B tensors (N, 5); scalar, float32 (B,); image, uint8
+    (B, C, H, W); mask, bool (B, H, W), True where pixels are missing; more in ``ldmkit.values``. ``names`` are the
+    classes of a label, map or boxes, by index. The sides of an image or mask are those of the picture divided by
+    ``factor``; 0: it may have any size.
     """
 
     kind: str
     names: tuple[str, ...] = ()
+    factor: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

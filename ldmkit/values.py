@@ -16,7 +16,12 @@ from torch import Tensor
 from ldmkit.artifacts.random import RowRandom
 
 Fields = Mapping[str, Any]
-"""Fields of a batch by name: text is a list of B strings, label int64 (B,), map int64 (B, H, W)."""
+"""Fields of a batch by name: text is a list of B strings, label int64 (B,), map int64 (B, H, W), scalar float32 (B,),
+image uint8 (B, C, H, W), mask bool (B, H, W).
+
+Boxes are a list of B tensors float32 (N, 5), N differing: left, top, right and bottom as fractions of the picture's
+width and height, in [0, 1] from the top left corner, and the index of the class.
+"""
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,18 @@ from ldmkit.registry.components import KINDS
 from ldmkit.registry.discovery import registry
 from ldmkit.testing import SUITES, Suite, checks
 
-NEEDED = {("data", "folder"): ["data.path='{pictures}'"]}
-"""Overrides without which an option cannot be built; ``{pictures}`` is a folder of captioned pictures."""
+NEEDED = {
+    ("data", "folder"): ["data.path='{pictures}'"],
+    ("cond", "hf-text"): ["cond.hf-text.path='{clip}'"],
+    ("cond", "scalar"): ["cond.scalar.field=weight"],
+}
+"""Overrides without which an option cannot be built: a folder of captioned pictures, a text encoder."""
 
 VARIANTS = [
     ("cond", "class", ["cond.class.form=vector"]),
     ("loss", "kl", ["loss.perceptual=random", "loss.discriminator.game=vanilla", "loss.learned_variance=false"]),
+    ("cond", "layout", ["cond.layout.vector=false"]),
+    ("cond", "scalar", ["cond.scalar.field=weight", "cond.scalar.form=tokens"]),
     ("cond", "text", ["cond.text.vector=false"]),
     ("model", "vq-f8", ["model.revive_after=0", "model.placing=legacy", "model.dropout=0.1"]),
     ("model", "vq-f8", ["model.quantiser=fsq"]),
@@ -38,6 +44,11 @@ VARIANTS = [
     ("denoiser", "dit", ["denoiser.tokens=joint", "denoiser.qk_norm=true", "denoiser.patch_size=2"]),
     ("denoiser", "uvit", ["denoiser.learned_positions=4", "denoiser.patch_size=2"]),
     ("objective", "v", ["objective.schedule.kind=linear", "objective.times.distribution=logit-normal"]),
+    ("objective", "v", ["objective.weight=learned", "objective.variance=learned", "objective.norm=huber"]),
+    ("objective", "v", ["objective.times.distribution=log-normal", "objective.schedule.kind=sigmoid"]),
+    ("objective", "x0", ["objective.times.distribution=laplace", "objective.schedule.kind=edm"]),
+    ("objective", "x0", ["objective.weight=min-snr", "objective.schedule.zero_terminal_snr=true"]),
+    ("objective", "flow", ["objective.variance=learned", "objective.schedule.shift=3.0", "objective.weight=p2"]),
     ("sampler", "ddim", ["sampler.eta=1.0"]),
 ]
 """Keys that make another part of an option, in form or in law."""
@@ -60,6 +71,12 @@ def suite(kind: str, option: str, overrides: tuple[str, ...]) -> type[Suite]:
 
 
 @pytest.fixture(scope="session")
+def files(pictures: Path, clip: Path) -> dict[str, Path]:
+    """What ``NEEDED`` and ``VARIANTS`` name."""
+    return {"pictures": pictures, "clip": clip}
+
+
+@pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve pictures in two folders, each with its caption and its map."""
     folder = tmp_path_factory.mktemp("pictures")
@@ -74,9 +91,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("kind", "option", "overrides", "check"), [*cases()])
 def test_a_registered_part_conforms(
-    kind: str, option: str, overrides: tuple[str, ...], check: str, pictures: Path
+    kind: str, option: str, overrides: tuple[str, ...], check: str, files: dict[str, Path]
 ) -> None:
-    filled = tuple(override.format(pictures=pictures) for override in overrides)
+    filled = tuple(override.format(**files) for override in overrides)
     try:
         getattr(suite(kind, option, filled)(), check)()
     except SkipTest as reason:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import nn
 
 import ldmkit
 from ldmkit.cli import main
+from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.errors import ConfigError
 from ldmkit.models import build_first_stage, parameters
 from ldmkit.registry.composing import Composer
@@ -23,6 +25,7 @@ EXPERIMENTS = kernel_conf() / "experiment"
 FILES = {path.relative_to(EXPERIMENTS).with_suffix("").as_posix(): path for path in sorted(EXPERIMENTS.rglob("*.yaml"))}
 PLUGINS = Path(__file__).resolve().parents[1] / "plugins"
 UNETS = PLUGINS / "ldmkit_denoisers" / "tests" / "manifests"
+CONDITIONERS = PLUGINS / "ldmkit_conditioners" / "tests" / "manifests"
 FIRST_STAGES = PLUGINS / "ldmkit_first_stages" / "tests" / "manifests"
 
 # First stage; image size; channels of the latent; abar of the last training step, of the released schedule.
@@ -40,7 +43,14 @@ PAPER = {
     "text2img256-vq-f4": ("vq-f4", 256, 3, 0.000142),
     "txt2img-1p4B-kl-f8": ("kl-f8", 256, 4, 0.004660),
 }
+# Published networks that read text or boxes; the heads over their vocabularies, which nothing uses, are not ours.
+READERS = {
+    "layout2img-openimages256": "layout512x16vocab8192seq92",
+    "text2img256-vq-f4": "BERTEmbedder640x32",
+    "txt2img-1p4B-kl-f8": "BERTEmbedder1280x32",
+}
 FIELDS = {
+    "boxes": FieldSpec("boxes", tuple(f"class {index}" for index in range(601))),
     "caption": FieldSpec("text"),
     "class": FieldSpec("label", tuple(f"class {index}" for index in range(1000))),
     "semantic": FieldSpec("map", tuple(f"class {index}" for index in range(182))),
@@ -62,12 +72,21 @@ def composed(composer: Composer, name: str, *overrides: str) -> dict[str, Any]:
         raise
 
 
+def build(config: dict[str, Any], clip: Path) -> LatentDiffusion:
+    """The model of a recipe, on no device; ``clip`` is what it has in place of CLIP ViT-L/14."""
+    for name in config["cond"].keys() & {"hf-text"}:
+        config["cond"][name]["path"] = str(clip)
+    with torch.device("meta"):
+        return ldmkit.build(config, DataSpec(size=config["data"]["size"], channels=3, fields=FIELDS))
+
+
 def shapes(network: nn.Module) -> Counter[str]:
     return Counter("x".join(map(str, value.shape)) for value in network.state_dict().values())
 
 
-def manifest(path: Path) -> Counter[str]:
-    return Counter(line.split("\t")[1] for line in path.read_text().splitlines())
+def manifest(path: Path, without: str = "\n") -> Counter[str]:
+    rows = (line.split("\t") for line in path.read_text().splitlines() if without not in line)
+    return Counter(shape for _, shape in rows)
 
 
 # Every recipe
@@ -126,6 +145,13 @@ def test_the_command_line_wins_over_a_recipe(composer: Composer) -> None:
     ldmkit.check(composer.compose([recipe, "guidance=none", "~guidance.scale"]))
 
 
+def test_what_a_recipe_says_of_a_conditioner_that_was_taken_out_can_be_taken_out_too(composer: Composer) -> None:
+    taken = ["+experiment=paper/semantic_synthesis256_512", "cond=[class]"]
+    with pytest.raises(ConfigError, match=r"cond\.semantic names no part; leave its keys out with ~cond\.semantic"):
+        ldmkit.check(composer.compose(taken))
+    ldmkit.check(composer.compose([*taken, "~cond.semantic"]))
+
+
 # The paper's
 
 
@@ -148,21 +174,32 @@ def test_the_first_stage_the_schedule_and_the_size_are_the_published_ones(name: 
     assert float(noisiest.alpha) ** 2 == pytest.approx(abar, abs=5e-7)
 
 
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that says of itself what CLIP ViT-L/14's text encoder would."""
+    directory = tmp_path_factory.mktemp("clip")
+    said = {"model_type": "clip_text_model", "hidden_size": 768, "max_position_embeddings": 77}
+    (directory / "config.json").write_text(json.dumps(said))
+    return directory
+
+
 @pytest.mark.parametrize("name", PAPER)
-def test_the_denoiser_told_by_its_conditioners_is_the_published_one(name: str, composer: Composer) -> None:
-    config = composed(composer, f"paper/{name}")
-    data = DataSpec(size=config["data"]["size"], channels=3, fields=FIELDS)
-    with torch.device("meta"):
-        model = ldmkit.build(config, data)
+def test_the_denoiser_told_by_its_conditioners_is_the_published_one(name: str, composer: Composer, clip: Path) -> None:
+    model = build(composed(composer, f"paper/{name}"), clip)
     assert shapes(model.denoiser) == manifest(UNETS / f"unet-{name}.tsv")
 
 
-def test_text_to_image_has_the_papers_number_of_parameters_in_all(composer: Composer) -> None:
-    """1.45 B: the UNet and the text transformer, whose vocabulary head we leave out because nothing uses it."""
-    with torch.device("meta"):
-        model = ldmkit.build(
-            composer.compose(["+experiment=paper/txt2img-1p4B-kl-f8"]), DataSpec(size=256, channels=3, fields=FIELDS)
-        )
-    head = 30522 * 1280 + 30522
+@pytest.mark.parametrize("name", READERS)
+def test_the_conditioner_that_is_trained_with_it_is_the_published_one(
+    name: str, composer: Composer, clip: Path
+) -> None:
+    model = build(composed(composer, f"paper/{name}"), clip)
+    published = manifest(CONDITIONERS / f"cond-{READERS[name]}.tsv", without="to_logits")
+    assert shapes(model.conditioners) == published
+
+
+def test_text_to_image_has_the_papers_number_of_parameters_in_all(composer: Composer, clip: Path) -> None:
+    """1.45 B: the UNet, the text transformer, and the head over its vocabulary, which we leave out."""
+    model = build(composed(composer, "paper/txt2img-1p4B-kl-f8"), clip)
     assert parameters(model.denoiser) == 872_300_484
-    assert parameters(model.conditioners) + head == 581_994_042
+    assert parameters(model.conditioners) + 30522 * 1280 + 30522 == 581_994_042

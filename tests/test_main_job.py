@@ -160,7 +160,7 @@ def test_pictures_say_what_the_model_was_told_and_are_held_against_nothing_else(
     prompt = read_metadata(run / "samples" / "00000.png")["prompt"]
     assert prompt.split()[-1] in {"circle", "square", "triangle", "cross"}
     assert len(prompt.split()) == 2  # a colour and a shape, not the caption
-    assert "prompt" not in json.loads((run / "metrics.json").read_text())
+    assert set(json.loads((run / "metrics.json").read_text())["prompt"]) == {"class", "all", "count"}
 
 
 def test_how_often_is_logged_does_not_train_again(first: Path, place: Path) -> None:
@@ -217,7 +217,12 @@ def test_own_images_train_and_a_corrupt_one_is_left_out_and_named(tmp_path: Path
     ("prepare", "overrides", "kind", "message"),
     [
         (Path.mkdir, [], DataError, "no image"),
-        (lambda folder: pictures(folder, captions=False), [], ConfigError, r"needs the field 'caption'.*no fields"),
+        (
+            lambda folder: pictures(folder, captions=False),
+            [],
+            ConfigError,
+            r"needs the field 'caption'.*crop_left \(scalar\)",
+        ),
         (pictures, ["cond=class"], ConfigError, r"needs the field 'class'.*caption \(text\)"),
         (
             lambda folder: (pictures(folder) / "000.png").write_bytes(b"no picture"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,13 +110,16 @@ def test_a_label_by_name_and_a_map_by_file(both: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], r"conditioned on class, semantic; class, semantic is missing\. Give --field class=VALUE"),
-        (["a prompt"], "takes no single prompt: it is conditioned on class, semantic"),
+        ([], r"conditioned on class, semantic; class, semantic is missing\. Give --label NAME --map FILE"),
+        (["a prompt"], r"takes no single prompt: it is conditioned on class \(label\), semantic \(map\)"),
         (["--field", "clas=red circle"], "no field 'clas'; did you mean 'class'"),
         (["--field", "class=red circel"], "no such class; did you mean 'red circle'"),
         (["--field", "class"], "--field class has no value; write --field class=VALUE"),
         (["--field", "class=²"], "--field class=²: no such class"),
-        (["--field", "class=0", "--field", "class=1"], "class=1: 'class' is given twice, the first time by another"),
+        (
+            ["--field", "class=0", "--field", "class=1"],
+            "class=1: 'class' is given twice, the first time by --field class=0",
+        ),
     ],
 )
 def test_a_field_that_is_unknown_or_missing_is_named(both: str, arguments: list[str], message: str) -> None:
@@ -201,3 +205,146 @@ def test_a_config_inside_a_checkpoint_cannot_name_a_callable(text: str, tmp_path
         with pytest.raises(ConfigError, match=message) as raised:
             main([str(tmp_path / "model"), "a red circle"])
         assert str(Path.home()) not in str(raised.value)
+
+
+@pytest.fixture(scope="module")
+def pictured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Checkpoints of models that were told pictures, and one that was told boxes and a number; nothing is trained."""
+    from ldmkit.artifacts.checkpoint import commit, write_json, write_tensors
+    from ldmkit.models import SPEC, WEIGHTS, spec_as_json
+
+    found = {}
+    for name, cond in {
+        "low": ["low-res"],
+        "fill": ["inpaint"],
+        "two": ["inpaint", "image"],
+        "twice": ["low-res", "image"],
+    }.items():
+        config = ldmkit.compose(["scale=smoke", f"cond=[{','.join(cond)}]", "model=kl-f4", "sampler.steps=2"])
+        model = ldmkit.build(config)
+
+        def write(directory: Path, config: Any = config, model: Any = model) -> None:
+            write_json(directory / "config.json", config)
+            write_json(directory / SPEC, spec_as_json(model.data))
+            for part in WEIGHTS:
+                write_tensors(directory / f"{part}.safetensors", getattr(model, part).state_dict())
+
+        place = tmp_path_factory.mktemp("pictured") / name
+        commit(place, write)
+        found[name] = str(place)
+    return found
+
+
+def picture(path: Path, height: int, width: int, mode: str = "RGB", seed: int = 0) -> str:
+    colours = {"RGB": 3, "RGBA": 4, "L": 0}[mode]
+    shape = (height, width, colours) if colours else (height, width)
+    Image.fromarray(np.random.default_rng(seed).integers(256, size=shape, dtype=np.uint8), mode=None).save(path)
+    return str(path)
+
+
+def half_white(path: Path, height: int, width: int) -> str:
+    mask = np.zeros((height, width), np.uint8)
+    mask[:, : width // 2] = 255
+    Image.fromarray(mask).save(path)
+    return str(path)
+
+
+def test_a_small_picture_says_how_large_the_enlarged_one_is(pictured: dict[str, str], tmp_path: Path) -> None:
+    main([pictured["low"], "--image", picture(tmp_path / "low.png", 6, 10), "--out", str(tmp_path / "out")])
+    assert pixels(tmp_path / "out" / "00000.png").shape == (24, 40, 3)
+
+
+def test_known_pixels_are_those_of_the_picture_and_missing_ones_are_drawn(
+    pictured: dict[str, str], tmp_path: Path
+) -> None:
+    image, mask = picture(tmp_path / "image.png", 40, 24), half_white(tmp_path / "mask.png", 40, 24)
+    main([pictured["fill"], "--image", image, "--mask", mask, "-n", "2", "--out", str(tmp_path / "out")])
+    given = pixels(Path(image))
+    for number in range(2):
+        drawn = pixels(tmp_path / "out" / f"0000{number}.png")
+        assert (drawn[:, 12:] == given[:, 12:]).all()
+        assert (drawn[:, :12] != given[:, :12]).any()
+    record = read_metadata(tmp_path / "out" / "00000.png")
+    assert record["prompt"] == f"image={image}, mask={mask}"
+
+
+def test_grey_and_palette_pictures_are_pictures_too(pictured: dict[str, str], tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 7, np.uint8)).convert("P").save(tmp_path / "palette.png")
+    for file in (picture(tmp_path / "grey.png", 8, 8, "L"), str(tmp_path / "palette.png")):
+        main([pictured["low"], "--image", file, "--out", str(tmp_path / "out")])
+
+
+def test_pictures_of_wrong_mode_size_or_none_at_all_are_refused_in_one_line(
+    pictured: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    Image.fromarray(np.zeros((8, 8), np.uint16)).save(tmp_path / "deep.png")
+    Image.fromarray(np.zeros((40, 24), np.uint8)).save(tmp_path / "black.png")
+    clear = picture(tmp_path / "clear.png", 8, 8, "RGBA")
+    image, mask = picture(tmp_path / "image.png", 40, 24), half_white(tmp_path / "mask.png", 40, 24)
+    odd = picture(tmp_path / "odd.png", 7, 7)
+    cases: list[tuple[str, list[str], str]] = [
+        ("low", ["--image", str(tmp_path / "nowhere.png")], "cannot read the image .*nowhere.png"),
+        ("low", ["--image", str(tmp_path / "text.png")], "cannot read the image .*text.png"),
+        ("low", ["--image", clear], "has transparency; save it without"),
+        ("low", ["--image", str(tmp_path / "deep.png")], "is of mode I;16; save it as RGB or grey"),
+        ("low", ["--image", image, "--size", "64"], "64x64 by the size asked for, 160x96 by 'low_res' of 40x24"),
+        ("low", [], "low_res is missing. Give --image FILE"),
+        ("low", ["--mask", mask], r"--mask .*: this model takes no mask: it is conditioned on low_res \(image\)"),
+        ("low", ["a prompt"], r"this model takes no single prompt: it is conditioned on low_res \(image\)"),
+        ("fill", ["--image", image], "mask is missing. Give --mask FILE"),
+        ("fill", ["--image", image, "--mask", str(tmp_path / "black.png")], "has no white pixel: nothing is missing"),
+        ("fill", ["--image", image, "--mask", clear], "the mask .* is of mode RGBA; save it as grey"),
+        ("fill", ["--image", image, "--mask", image + "x"], "cannot read the mask"),
+        ("fill", ["--image", odd, "--mask", half_white(tmp_path / "m.png", 7, 7)], "7x7 does not divide by .* 4"),
+        ("fill", ["--image", odd, "--mask", mask], "several sizes: 7x7 by 'image', 40x24 by 'mask'"),
+        ("twice", ["--image", image], "several fields of kind image: image, low_res; say which: --field "),
+        ("fill", ["--image", image, "--field", f"image={image}"], "'image' is given twice, the first time by --image"),
+    ]  # fmt: skip
+    for name, arguments, message in cases:
+        with pytest.raises(ldmkit.LdmkitError, match=message) as raised:
+            main([pictured[name], *arguments, "--out", str(tmp_path / "out")])
+        assert "\n" not in str(raised.value)
+
+
+def test_two_conditioners_may_read_the_same_picture(pictured: dict[str, str], tmp_path: Path) -> None:
+    image, mask = picture(tmp_path / "image.png", 32, 32), half_white(tmp_path / "mask.png", 32, 32)
+    main([pictured["two"], "--image", image, "--mask", mask, "--out", str(tmp_path / "out")])
+
+
+def test_a_label_and_a_map_have_options_of_their_own(both: str, tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 2, np.uint8)).save(tmp_path / "map.png")
+    main([both, "--label", "red circle", "--map", str(tmp_path / "map.png"), "--out", str(tmp_path / "a")])
+    fields = ["--field", "class=red circle", "--field", f"semantic={tmp_path / 'map.png'}"]
+    main([both, *fields, "--out", str(tmp_path / "b")])
+    assert (pixels(tmp_path / "a" / "00000.png") == pixels(tmp_path / "b" / "00000.png")).all()
+    with pytest.raises(ConfigError, match="--label red circel: no such class; did you mean 'red circle'"):
+        main([both, "--label", "red circel", "--map", str(tmp_path / "map.png")])
+
+
+def test_a_caption_is_a_prompt(text: str, tmp_path: Path) -> None:
+    main([text, "--caption", "a red circle", "--out", str(tmp_path / "a")])
+    main([text, "a red circle", "--out", str(tmp_path / "b")])
+    assert (pixels(tmp_path / "a" / "00000.png") == pixels(tmp_path / "b" / "00000.png")).all()
+
+
+def test_boxes_are_fractions_and_names_of_classes(tmp_path: Path) -> None:
+    from ldmkit.sample_fields import read_boxes
+
+    file = tmp_path / "boxes.json"
+    file.write_text('[{"box": [0, 0.25, 0.5, 1], "label": "dog"}, {"box": [0.5, 0.5, 0.75, 0.75], "label": 0}]')
+    expected = [[0.0, 0.25, 0.5, 1.0, 1.0], [0.5, 0.5, 0.75, 0.75, 0.0]]
+    assert read_boxes(file, "boxes", ("cat", "dog")).tolist() == expected
+    file.write_text("[]")
+    assert read_boxes(file, "boxes", ("cat", "dog")).shape == (0, 5)
+    for content, message in {
+        "[": "cannot read the boxes",
+        "{}": "must be a JSON list, got dict",
+        '[{"box": [0, 0, 1, 1]}]': r"box 0 of .* must be \{\"box\": \[left, top, right, bottom\], \"label\": NAME\}",
+        '[{"box": [0, 0, 64, 64], "label": "dog"}]': r"left < right and top < bottom as fractions 0 to 1, got",
+        '[{"box": [0.5, 0, 0.5, 1], "label": "dog"}]': "left < right",
+        '[{"box": [0, 0, 1, 1], "label": "dgo"}]': "no such boxes; did you mean 'dog'",
+    }.items():
+        file.write_text(content)
+        with pytest.raises(ldmkit.LdmkitError, match=message):
+            read_boxes(file, "boxes", ("cat", "dog"))

@@ -57,7 +57,9 @@ class RowRandom:
             generator(*key, purpose).standard_normal(out=row, dtype=kind)
         return torch.from_numpy(rows).to(device=device, dtype=dtype)
 
-    def uniform(self, purpose: str, *, device: torch.device | str = "cpu") -> Tensor:
-        """Numbers uniform in [0, 1): float32 (B,)."""
-        drawn = [generator(*key, purpose).random(dtype=np.float32) for key in self.keys]
-        return torch.from_numpy(np.array(drawn, np.float32)).to(device)
+    def uniform(self, purpose: str, shape: Sequence[int] = (), *, device: torch.device | str = "cpu") -> Tensor:
+        """Numbers uniform in [0, 1): float32 (B, *shape)."""
+        rows = np.empty((len(self), *shape), np.float32)
+        for index, key in enumerate(self.keys):
+            rows[index] = generator(*key, purpose).random(shape, dtype=np.float32)
+        return torch.from_numpy(rows).to(device)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ldmkit.artifacts.random import RowRandom
 from ldmkit.errors import ConfigError
 from ldmkit.protocols import Conditioner
-from ldmkit.specs import CondSpec
+from ldmkit.specs import CondSpec, FieldSpec
 from ldmkit.values import Conditioning, Fields
 
 
@@ -42,6 +42,21 @@ class Conditioners(nn.Module):
     def needs(self) -> dict[str, str]:
         """Every field that some part reads, with the kind it must have."""
         return {field: kind for _, part in self.items() for field, kind in part.needs.items()}
+
+    @property
+    def observed(self) -> dict[str, FieldSpec]:
+        """Those fields of ``needs`` that :meth:`observe` makes, with what they are."""
+        return {field: spec for _, part in self.items() for field, spec in part.observed.items()}
+
+    def observe(self, images: Tensor, random: RowRandom) -> dict[str, Any]:
+        """What the parts make out of pictures, uint8 (B, C, H, W), by the rows' own streams."""
+        return {field: value for _, part in self.items() for field, value in part.observe(images, random).items()}
+
+    def paste(self, images: Tensor, fields: Fields) -> Tensor:
+        """Put back into decoded pixels (B, C, H, W) those that some part knows exactly."""
+        for _, part in self.items():
+            images = part.paste(images, fields)
+        return images
 
     def forward(self, fields: Fields, latent_size: tuple[int, int]) -> Conditioning:
         """Conditioning of B rows, nothing dropped."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +12,13 @@ from torch import Tensor, nn
 
 from ldmkit.artifacts.random import RowRandom
 from ldmkit.diffusion.conditioners import Conditioners
+from ldmkit.diffusion.given import check_fields, picture_size, rows_of, specs_of
+from ldmkit.diffusion.latent_space import LatentSpace
 from ldmkit.diffusion.statistics import LatentStatistics
 from ldmkit.diffusion.tiling import DEFAULT_TILING, Tiling
-from ldmkit.errors import ConfigError, did_you_mean
-from ldmkit.protocols import Denoiser, FirstStage, Guidance, Objective, Sampler
+from ldmkit.diffusion.windows import Windows
+from ldmkit.errors import ConfigError
+from ldmkit.protocols import ConditionalDenoise, Denoiser, Guidance, Objective, Sampler
 from ldmkit.specs import DataSpec
 from ldmkit.values import Conditioning, Fields, Levels, to_device
 
@@ -39,26 +42,34 @@ class X0Estimate:
 class LatentDiffusion(nn.Module):
     """First stage, conditioners and denoiser, with the objective, guidance and sampler that go with them.
 
-    ``statistics`` is None until the latents of the first stage have been measured; latents are then used as they are.
+    ``latents`` is the space that the denoiser works in, which the first stage makes.
     """
 
     def __init__(
         self,
         *,
         data: DataSpec,
-        first_stage: FirstStage,
+        latents: LatentSpace,
         conditioners: Conditioners,
         denoiser: Denoiser,
         objective: Objective,
         guidance: Guidance,
         sampler: Sampler,
-        statistics: LatentStatistics | None = None,
     ) -> None:
         super().__init__()
         self.data = data
-        self.first_stage, self.conditioners, self.denoiser = first_stage, conditioners, denoiser
+        self.latents = latents
+        self.first_stage, self.conditioners, self.denoiser = latents.first_stage, conditioners, denoiser
         self.objective, self.guidance, self.sampler = objective, guidance, sampler
-        self.statistics = statistics
+
+    @property
+    def statistics(self) -> LatentStatistics | None:
+        """Those of the latent space."""
+        return self.latents.statistics
+
+    @statistics.setter
+    def statistics(self, statistics: LatentStatistics | None) -> None:
+        self.latents.statistics = statistics
 
     @property
     def device(self) -> torch.device:
@@ -73,23 +84,18 @@ class LatentDiffusion(nn.Module):
             raise ConfigError(f"an image of {height}x{width} does not divide by the first stage's factor {factor}")
         return height // factor, width // factor
 
-    @torch.no_grad()
     def encode(self, images: Tensor, tiling: Tiling | None = DEFAULT_TILING) -> Tensor:
-        """Pixels in [-1, 1] (B, C, H, W) => z0 (B, c, h, w), the posterior's mode, of about unit variance.
+        """Pixels in [-1, 1] (B, C, H, W) => z0 (B, c, h, w); see :meth:`LatentSpace.encode`."""
+        return self.latents.encode(images.to(self.device), tiling)
 
-        Images larger than a tile pass through the first stage in pieces, as ``tiling`` says; None: all of them at once.
-        """
-        images = images.to(self.device)
-        posterior = tiling.encode(self.first_stage, images) if tiling else self.first_stage.encode(images)
-        latents = posterior.mode()
-        return self.statistics.normalise(latents) if self.statistics else latents
-
-    @torch.no_grad()
     def decode(self, z0: Tensor, tiling: Tiling | None = DEFAULT_TILING) -> Tensor:
-        """z0 (B, c, h, w) => pixels in [-1, 1] (B, C, H, W), clipped; ``tiling`` as in :meth:`encode`."""
-        latents = (self.statistics.undo(z0) if self.statistics else z0).to(self.device)
-        pixels = tiling.decode(self.first_stage, latents) if tiling else self.first_stage.decode(latents)
-        return pixels.clamp(-1, 1)
+        """z0 (B, c, h, w) => pixels in [-1, 1] (B, C, H, W), clipped; see :meth:`LatentSpace.decode`."""
+        return self.latents.decode(z0.to(self.device), tiling)
+
+    def observe(self, images: Tensor, seed: int = 0) -> dict[str, Any]:
+        """What the conditioners make out of held-out pictures, uint8 (B, C, H, W); picture i with ``seed`` + i."""
+        with _evaluating(self):
+            return self.conditioners.observe(images, RowRandom([(seed + i, "observe") for i in range(len(images))]))
 
     def loss(self, z0: Tensor, fields: Fields, random: RowRandom) -> Tensor:
         """The objective's loss of each row, with conditioning dropout: (B,)."""
@@ -109,31 +115,43 @@ class LatentDiffusion(nn.Module):
         size: tuple[int, int] | None = None,
         batch_size: int = 64,
         tiling: Tiling | None = DEFAULT_TILING,
+        window: int | None = None,
+        paste: bool = True,
     ) -> Tensor:
         """Draw pictures: float pixels in [-1, 1], (B, C, H, W).
 
         ``fields`` maps each field to B values, for example ``{"caption": ["a small red circle"]}``; without fields,
         ``count`` says how many. ``steps`` defaults to the sampler's own. Picture i is drawn with seed ``seed`` + i (or
-        ``seeds[i]``), and is the same picture alone or in any batch. ``size`` (H, W) defaults to the trained one;
-        ``tiling`` is that of :meth:`decode`.
+        ``seeds[i]``), and is the same picture alone or in any batch. ``size`` (H, W) defaults to that of a picture
+        among the fields, then to the trained one; ``tiling`` is that of :meth:`decode`. ``window`` is the side in
+        pixels of the :class:`Windows` that the denoiser sees of a larger picture, None: all of it. Without ``paste``,
+        pixels that a field gives exactly are left as decoded.
 
-        Raises ConfigError when a field is missing, unknown or one value instead of B, lengths differ, or a number of
-        steps or pictures makes no sense.
+        Raises ConfigError when a field is missing, unknown, of the wrong form or one value instead of B, lengths or
+        sizes differ, or a number of steps or pictures makes no sense.
         """
-        fields = dict(fields or {})
-        _check_fields(fields, self.conditioners.needs)
-        for name, value, least in (("steps", steps, 1), ("batch_size", batch_size, 1), ("count", count, 0)):
+        fields, specs = dict(fields or {}), specs_of(self.conditioners, self.data)
+        check_fields(fields, specs, self.data.channels)
+        least_of = (("steps", steps, 1), ("batch_size", batch_size, 1), ("count", count, 0), ("window", window, 1))
+        for name, value, least in least_of:
             if value is not None and value < least:
                 raise ConfigError(f"{name} must be {least} or more, got {value}")
         steps = self.sampler.steps if steps is None else steps
-        total = _rows(fields, count, seeds)
+        size = picture_size(fields, specs, size)
+        latent_size, windows = self.latent_size(size), self._windows(window)
+        total = rows_of(fields, count, seeds)
         seeds = list(seeds) if seeds is not None else [seed + index for index in range(total)]
         pictures = []
-        for start in range(0, total, batch_size):
-            rows = slice(start, min(start + batch_size, total))
-            part = {name: value[rows] for name, value in fields.items()}
-            pictures.append(self._sample(part, seeds[rows], steps, self.latent_size(size), tiling))
+        with _evaluating(self):
+            for start in range(0, total, batch_size):
+                rows = slice(start, min(start + batch_size, total))
+                part = {name: value[rows] for name, value in fields.items()}
+                decoded = self.decode(self._sample(part, seeds[rows], steps, latent_size, windows), tiling)
+                pictures.append(self.conditioners.paste(decoded, to_device(part, decoded.device)) if paste else decoded)
         return torch.cat(pictures) if pictures else torch.empty(0, self.data.channels, *(size or (self.data.size,) * 2))
+
+    def _windows(self, window: int | None) -> Windows | None:
+        return None if window is None else Windows(max(window // self.first_stage.spec.factor, 1))
 
     def _sample(
         self,
@@ -141,16 +159,17 @@ class LatentDiffusion(nn.Module):
         seeds: Sequence[int],
         steps: int,
         latent_size: tuple[int, int],
-        tiling: Tiling | None,
+        windows: Windows | None,
     ) -> Tensor:
-        with _evaluating(self):
-            random = RowRandom([(seed, "sample") for seed in seeds])
-            conditioning = self.conditioners(to_device(fields, self.device), latent_size).to(self.device)
-            null = self.conditioners.null(len(seeds), latent_size).to(self.device)
-            denoise = self.guidance.guide(X0Estimate(self.denoiser, self.objective), conditioning, null)
-            noise = random.normal("noise", (self.first_stage.spec.channels, *latent_size), device=self.device)
-            z0 = self.sampler.sample(denoise, noise, self.objective.levels(steps).to(self.device), random)
-            return self.decode(z0, tiling)
+        random = RowRandom([(seed, "sample") for seed in seeds])
+        conditioning = self.conditioners(to_device(fields, self.device), latent_size).to(self.device)
+        null = self.conditioners.null(len(seeds), latent_size).to(self.device)
+        estimate: ConditionalDenoise = X0Estimate(self.denoiser, self.objective)
+        if windows:
+            estimate = windows.over(estimate, latent_size)
+        denoise = self.guidance.guide(estimate, conditioning, null)
+        noise = random.normal("noise", (self.first_stage.spec.channels, *latent_size), device=self.device)
+        return self.sampler.sample(denoise, noise, self.objective.levels(steps).to(self.device), random)
 
 
 @contextmanager
@@ -163,24 +182,3 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-def _check_fields(fields: Fields, needs: Mapping[str, str]) -> None:
-    for name, value in fields.items():
-        if name not in needs:
-            raise ConfigError(f"this model has no field '{name}'{did_you_mean(name, needs)}")
-        if isinstance(value, str | int | float) or (isinstance(value, Tensor) and value.ndim == 0):
-            raise ConfigError(
-                f"the field '{name}' is one value; give a list, with a value for each picture: [{value!r}]"
-            )
-
-
-def _rows(fields: Fields, count: int | None, seeds: Sequence[int] | None) -> int:
-    lengths = {name: len(value) for name, value in fields.items()}
-    if count is not None:
-        lengths["count"] = count
-    if seeds is not None:
-        lengths["seeds"] = len(seeds)
-    if len(set(lengths.values())) > 1:
-        raise ConfigError(f"the fields have different lengths: {', '.join(f'{k} {v}' for k, v in lengths.items())}")
-    return next(iter(lengths.values()), 1)

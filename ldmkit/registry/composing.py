@@ -87,7 +87,9 @@ def check(config: Mapping[str, Any]) -> RunConfig:
     run = _check_kernel(config)
     for kind, where, node in part_nodes(config):
         if not isinstance(node, Mapping) or not isinstance(node.get("name"), str):
-            raise ConfigError(f"{where} names no part; type {kind}=OPTION")
+            leftover = kind in MULTIPLE and isinstance(node, Mapping)
+            way = f"leave its keys out with ~{where}" if leftover else f"type {kind}=OPTION"
+            raise ConfigError(f"{where} names no part; {way}")
         part = registry().part(kind, node["name"])
         if not hasattr(part, "Config"):
             _, plugin = registry().lookup(kind, node["name"])

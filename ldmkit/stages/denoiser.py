@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,19 @@ from ldmkit.specs import OptimizerSpec
 from ldmkit.stages.latents import Latents
 from ldmkit.stages.training import determining, train
 from ldmkit.training.ema import EMA
-from ldmkit.values import Fields, Posterior, to_device
+from ldmkit.values import Fields, Levels, Posterior, to_device
 
 STAGE = "denoiser"
 TRAINED = ("denoiser", "conditioners", "objective")
+
+
+@dataclass(frozen=True)
+class Example:
+    """What a step of the denoiser sees of B images: posteriors, fields, and the images themselves where they matter."""
+
+    posterior: Posterior
+    fields: Fields
+    images: Tensor | None
 
 
 class DenoiserTrainee:
@@ -36,19 +47,43 @@ class DenoiserTrainee:
         self.own_optimizers: Mapping[str, OptimizerSpec] = {}
         self.length = len(latents)
 
-    def read(self, indices: list[int]) -> tuple[Posterior, Fields]:
-        """Gather posteriors and the fields that the conditioners need."""
-        needed = self.model.conditioners.needs
-        fields = self.data.fields("train", indices) if needed else {}
-        return self.latents.posterior(indices, self.device), {name: fields[name] for name in needed}
+    def read(self, indices: list[int]) -> Example:
+        """Gather posteriors and the fields that the conditioners need, images only where one of them observes some."""
+        conditioners = self.model.conditioners
+        needed = conditioners.needs.keys() - conditioners.observed.keys()
+        images: Tensor | None = None
+        fields: Fields = {}
+        if conditioners.observed:
+            batch = self.data.read("train", indices)
+            images, fields = batch.images, batch.fields
+        elif needed:
+            fields = self.data.fields("train", indices)
+        return Example(self.latents.posterior(indices, self.device), {name: fields[name] for name in needed}, images)
 
     def losses(
-        self, batch: tuple[Posterior, Fields], random: RowRandom, step: int
+        self, batch: Example, random: RowRandom, step: int
     ) -> Iterator[tuple[str, Tensor, Mapping[str, Tensor]]]:
         """The loss of one step: posterior => latents => z0 of unit variance => loss."""
-        posterior, fields = batch
-        z0 = self.latents.statistics.normalise(posterior.sample(random))
-        yield "denoiser", self.model.loss(z0, to_device(fields, self.device), random).mean(), {}
+        z0 = self.latents.statistics.normalise(batch.posterior.sample(random))
+        fields = to_device(batch.fields, self.device)
+        if batch.images is not None:
+            fields |= self.model.conditioners.observe(batch.images.to(self.device), random)
+        losses = self.model.loss(z0, fields, random)
+        level = self.model.objective.training_levels(random).to(losses.device)
+        yield "denoiser", losses.mean(), loss_by_noise(losses.detach(), level)
+
+
+def loss_by_noise(losses: Tensor, level: Levels) -> dict[str, Tensor]:
+    """Mean of ``losses`` (B,) over the rows whose ``level`` (B,) is in each quarter of the way from clean to noise.
+
+    The way is atan(sigma / alpha), from 0 to pi / 2, in which the cosine schedule is even. ``loss_noise_1`` has the
+    least noise; a quarter without rows is NaN, which the loop leaves out of the log.
+    """
+    way = torch.atan2(level.sigma, level.alpha) * (2 / math.pi)
+    quarter = (4 * way).long().clamp(max=3)
+    within = quarter == torch.arange(4, device=losses.device)[:, None]
+    means = (within * losses).sum(1) / within.sum(1)
+    return {f"loss_noise_{index + 1}": mean for index, mean in enumerate(means)}
 
 
 def train_denoiser(

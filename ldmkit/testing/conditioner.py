@@ -12,18 +12,22 @@ from unittest import SkipTest
 import torch
 from torch import Tensor
 
-from ldmkit.diffusion.conditioners import check_conditioning
+from ldmkit.artifacts.random import RowRandom
+from ldmkit.diffusion.conditioners import Conditioners, check_conditioning
+from ldmkit.diffusion.latent_space import LatentSpace
 from ldmkit.errors import ConfigError
 from ldmkit.protocols import Conditioner
 from ldmkit.specs import FIELD_KINDS, DataSpec
-from ldmkit.testing.fields import DATA, STRANGE_TEXTS, made_up
+from ldmkit.testing.fields import DATA, STRANGE_TEXTS, Averages, made_up, pictures
 from ldmkit.testing.outputs import ROWS, ModuleSuite
+from ldmkit.testing.process import untouched
 from ldmkit.testing.suite import refusal
-from ldmkit.values import Conditioning
+from ldmkit.values import Conditioning, to_pixels
 
 GRID = (4, 8)
 EXAMPLES = 64
-"""Latent size (h, w), and how many rows a conditioner is fitted to."""
+DROPPED = 600
+"""Latent size (h, w), how many rows a conditioner is fitted to, and of how many some are dropped."""
 
 
 class ConditionerSuite(ModuleSuite):
@@ -37,7 +41,8 @@ class ConditionerSuite(ModuleSuite):
     data: ClassVar[DataSpec] = DATA
 
     def runtime(self) -> dict[str, Any]:
-        return {"data": self.data}
+        runtime: dict[str, Any] = {"data": self.data}
+        return runtime | {"latents": LatentSpace(Averages())} if self.part_class().in_latents else runtime
 
     def fields(self, count: int) -> dict[str, Any]:
         """``count`` rows of all fields of ``data``."""
@@ -50,8 +55,18 @@ class ConditionerSuite(ModuleSuite):
         return part
 
     def inputs(self, rows: Sequence[int]) -> Any:
-        fields = self.fields(len(ROWS))
-        return {name: _pick(values, rows) for name, values in fields.items()}
+        return self.given_for(self.part().eval(), rows, GRID)
+
+    def given_for(self, part: Any, rows: Sequence[int], grid: tuple[int, int]) -> dict[str, Any]:
+        """``rows`` of the data's fields, and of what ``part`` observes in pictures of a latent ``grid`` (h, w)."""
+        fields = {name: _pick(values, rows) for name, values in self.fields(len(ROWS)).items()}
+        return {**fields, **self.observed(part, rows, grid)}
+
+    def observed(self, part: Any, rows: Sequence[int], grid: tuple[int, int] = GRID) -> dict[str, Any]:
+        """What ``part`` makes out of ``rows`` of pictures, each by a stream of its own."""
+        height, width = (side * Averages.spec.factor for side in grid)
+        images = pictures(len(ROWS), self.data.channels, height, width)[list(rows)]
+        return dict(part.observe(images, RowRandom([("testing", row) for row in rows])))
 
     def outputs(self, part: Any, inputs: Any) -> dict[str, Tensor]:
         needed = {name: inputs[name] for name in part.needs}
@@ -60,24 +75,28 @@ class ConditionerSuite(ModuleSuite):
         return {prefix + name: value for prefix, each in given.items() for name, value in present(each).items()}
 
     def test_it_needs_fields_that_the_data_has_and_kinds_that_there_are(self) -> None:
-        for name, kind in self.part().needs.items():
+        part = self.part()
+        there = {**self.data.fields, **part.observed}
+        for name, kind in part.needs.items():
             assert kind in FIELD_KINDS, f"expected the kind of '{name}' to be one of {FIELD_KINDS}, got '{kind}'"
-            assert name in self.data.fields, f"expected a field of {sorted(self.data.fields)}, got '{name}'"
-            expected = self.data.fields[name].kind
+            assert name in there, f"expected a field of {sorted(there)}, got '{name}'"
+            expected = there[name].kind
             assert kind == expected, f"expected '{name}' to be needed as {expected}, got {kind}"
 
     def test_data_without_its_fields_is_refused_before_anything_runs(self) -> None:
-        needs = self.part().needs
+        part = self.part()
+        needs = part.needs.keys() - part.observed.keys()
         if not needs:
-            raise SkipTest("it needs no field")
+            raise SkipTest("it needs no field of the data")
         bare = DataSpec(size=self.data.size, channels=self.data.channels)
         message = refusal(ConfigError, lambda: self.part(data=bare))
         assert any(name in message for name in needs), f"expected one of {sorted(needs)} to be named, got: {message}"
 
     def test_it_yields_what_it_declares_at_any_latent_size(self) -> None:
         part = self.ready()
-        needed = {name: value for name, value in self.inputs(ROWS).items() if name in part.needs}
         for size in ((4, 4), GRID, (16, 8)):
+            given = self.given_for(part, ROWS, size)
+            needed = {name: value for name, value in given.items() if name in part.needs}
             for what, got in {"forward": part(needed, size), "null": part.null(len(ROWS), size)}.items():
                 check_conditioning(got, part.spec, what)
                 if got.map is not None:
@@ -108,9 +127,65 @@ class ConditionerSuite(ModuleSuite):
             same = not name.startswith("null ") or all(torch.equal(row, value[0]) for row in value)
             assert same, f"expected equal rows of {name}, got different ones"
 
+    def test_it_observes_what_it_says_it_observes(self) -> None:
+        part = self.part()
+        strangers = part.observed.keys() - part.needs.keys()
+        assert not strangers, f"expected observed to be among needs, got {sorted(strangers)} beside them"
+        got = self.observed(part.eval(), ROWS)
+        assert set(got) == set(part.observed), f"expected observe to give {sorted(part.observed)}, got {sorted(got)}"
+        height, width = (side * Averages.spec.factor for side in GRID)
+        for name, spec in part.observed.items():
+            if spec.kind in ("image", "mask"):
+                by = max(spec.factor, 1)
+                shape = (len(ROWS), *[self.data.channels] * (spec.kind == "image"), height // by, width // by)
+                expected = (torch.uint8 if spec.kind == "image" else torch.bool, shape)
+                value = (got[name].dtype, tuple(got[name].shape))
+                assert value == expected, f"expected '{name}' to be {expected}, got {value}"
+
+    def test_what_it_observes_in_a_row_depends_on_that_row_and_its_stream_alone(self) -> None:
+        for mode in (True, False):
+            part = self.part().train(mode)
+            together = self.observed(part, ROWS)
+            with untouched(during="observing"):
+                alone = [self.observed(part, [row]) for row in ROWS]
+            for name, value in together.items():
+                apart = torch.cat([fields[name] for fields in alone])
+                assert torch.equal(apart, value), f"expected rows of '{name}' to be the same alone, got others"
+
+    def test_it_reads_what_it_observes_in_training(self) -> None:
+        part = self.ready().train()
+        check_conditioning(part(self.given_for(part, ROWS, GRID), GRID), part.spec, "forward in training")
+
+    def test_pasting_keeps_the_shape_and_the_range_of_pictures(self) -> None:
+        part = self.part().eval()
+        given = self.inputs(ROWS)
+        height, width = (side * Averages.spec.factor for side in GRID)
+        images = to_pixels(pictures(len(ROWS), self.data.channels, height, width)) / 2
+        before = images.clone()
+        pasted = part.paste(images, given)
+        assert pasted.shape == images.shape, f"expected pictures {tuple(images.shape)}, got {tuple(pasted.shape)}"
+        assert float(pasted.abs().max()) <= 1, f"expected pixels in [-1, 1], got {float(pasted.abs().max()):.3g}"
+        assert torch.equal(images, before), "expected the pictures to be left as they were, got others"
+
     def test_its_dropout_is_a_rate(self) -> None:
         rate = self.part().dropout
         assert 0 <= rate <= 1, f"expected dropout to be 0 to 1, got {rate}"
+
+    def test_training_puts_its_null_in_place_of_whole_rows_at_its_rate(self) -> None:
+        part, rate = self.ready().train(), 0.3
+        part.dropout = rate
+        fields = self.given_for(part, [row % len(ROWS) for row in range(DROPPED)], GRID)
+        random = RowRandom([("testing", row) for row in range(DROPPED)])
+        got = present(Conditioners({"part": part}).with_dropout(fields, GRID, random))
+        given, null = present(part(fields, GRID)), present(part.null(DROPPED, GRID))
+        nulls = torch.stack([(got[name] == null[name]).flatten(1).all(1) for name in null]).all(0)
+        for name, value in given.items():
+            assert torch.equal(got[name][~nulls], value[~nulls]), (
+                f"expected rows of {name} as given or null, got others"
+            )
+        share, spread = float(nulls.float().mean()), (rate * (1 - rate) / DROPPED) ** 0.5
+        near = abs(share - rate) <= 4 * spread
+        assert near, f"expected its null in {rate:.0%} of the rows, got it in {share:.0%}"
 
     def test_it_reads_text_of_any_length_and_script(self) -> None:
         part = self.ready()

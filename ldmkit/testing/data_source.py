@@ -121,9 +121,12 @@ class DataSourceSuite(Suite):
         if verdict is None:
             raise SkipTest("it cannot verify images")
         for aspect, right in verdict.items():
-            expected, got = (torch.bool, (len(batch.images),)), (right.dtype, tuple(right.shape))
+            expected, got = (len(batch.images),), tuple(right.shape)
             assert got == expected, f"expected {expected} of {aspect}, got {got}"
+            known = right.dtype == torch.bool or (right.is_floating_point() and not ((right < 0) | (right > 1)).any())
+            assert known, f"expected bool, or a score from 0 to 1, of {aspect}, got {right.dtype} {right.tolist()}"
         assert "all" in verdict, f"expected 'all' among the aspects, got {sorted(verdict)}"
+        assert verdict["all"].dtype == torch.bool, f"expected bool of all, got {verdict['all'].dtype}"
         wrong = [row for row, right in enumerate(verdict["all"]) if not right]
         assert not wrong, f"expected every image of its own to obey its fields, got {wrong} that do not"
 
@@ -159,6 +162,24 @@ def check_field(name: str, values: Any, spec: Any, rows: int, size: int) -> None
         assert got == expected, f"expected {expected} of '{name}', got {got}"
         low, high, last = int(values.min()), int(values.max()), len(spec.names) - 1
         assert min(low, last - high) >= 0, f"expected '{name}' from 0 to {last}, got {low} to {high}"
+    elif spec.kind == "scalar":
+        got = (values.dtype, tuple(values.shape))
+        assert got == (torch.float32, (rows,)), f"expected float32 ({rows},) of '{name}', got {got}"
+        assert values.isfinite().all(), f"expected finite numbers of '{name}', got {values.tolist()}"
+    elif spec.kind == "boxes":
+        for boxes in values:
+            check_boxes(name, boxes, len(spec.names))
+
+
+def check_boxes(name: str, boxes: Any, classes: int) -> None:
+    """Assert that ``boxes`` of one picture are float32 (N, 5): corners in [0, 1], in order, and a class."""
+    got = (boxes.dtype, boxes.ndim, boxes.shape[-1])
+    assert got == (torch.float32, 2, 5), f"expected float32 (N, 5) of '{name}', got {boxes.dtype} {tuple(boxes.shape)}"
+    corners, labels = boxes[:, :4], boxes[:, 4]
+    inside = bool(((corners >= 0) & (corners <= 1)).all() and (corners[:, :2] < corners[:, 2:]).all())
+    assert inside, f"expected left < right and top < bottom in [0, 1] of '{name}', got {corners.tolist()}"
+    known = bool(((labels >= 0) & (labels < classes) & (labels == labels.round())).all())
+    assert known, f"expected classes 0 to {classes - 1} of '{name}', got {labels.tolist()}"
 
 
 def contents(batch: Batch, row: int) -> tuple[bytes, ...]:

@@ -74,6 +74,12 @@ class DenoiserSuite(ModuleSuite):
             got = tuple(part(z, t, conditioning).shape)
             assert got == tuple(z.shape), f"with {chosen}: expected {tuple(z.shape)}, got {got}"
 
+    def test_it_gives_as_many_channels_as_the_objective_wants(self) -> None:
+        part = self.part(latent=replace(self.latent, predictions=2)).eval()
+        z, t, conditioning = self.called_with(ROWS, self.forms(), self.grid)
+        got, expected = part(z, t, conditioning).shape[1], 2 * self.latent.channels
+        assert got == expected, f"expected {expected} channels for two numbers for each of a latent, got {got}"
+
     def test_its_output_has_the_shape_and_type_of_the_latents_at_any_size(self) -> None:
         part, (h, w) = self.ready(), self.grid
         for grid in ((h, w), (2 * h, w), (h, 3 * w)):

@@ -33,11 +33,16 @@ class MetricSuite(Suite):
         return {"data": self.source()}
 
     def pictures(self, error: float) -> tuple[Tensor, Tensor | None, Fields]:
-        """Held-out pictures that are ``error`` (in levels of 256) off, the originals where the metric has them."""
+        """Held-out pictures that are ``error`` (in levels of 256) off, the originals, and the fields.
+
+        Among the fields are some as conditioners observe them: ``image``, ``mask`` (the left half), ``low_res``.
+        """
         batch = self.source().read("validation", range(COUNT))
         wrong = batch.images + error * normal("error", *batch.images.shape)
-        references = batch.images if self.part_class().on == "reconstructions" else None
-        return wrong.round().clamp(0, 255).to(torch.uint8), references, batch.fields
+        height, width = batch.images.shape[2:]
+        missing = torch.arange(width).expand(COUNT, height, width) < width // 2
+        observed = {"image": batch.images, "mask": missing, "low_res": batch.images[:, :, ::4, ::4]}
+        return wrong.round().clamp(0, 255).to(torch.uint8), batch.images, {**batch.fields, **observed}
 
     def measured(self, error: float = 0.0) -> dict[str, float]:
         """What a new instance finds in those pictures."""
@@ -48,7 +53,8 @@ class MetricSuite(Suite):
 
     def test_it_says_what_it_is_fed_and_where_its_numbers_go(self) -> None:
         on, section = self.part_class().on, self.part_class().section
-        assert on in ("reconstructions", "samples"), f"expected on to be reconstructions or samples, got {on!r}"
+        feeds = ("reconstructions", "samples", "drawn")
+        assert on in feeds, f"expected on to be one of {', '.join(feeds)}, got {on!r}"
         named = isinstance(section, str) and section.strip()
         assert named, f"expected section to be a name, got {section!r}"
 
@@ -59,6 +65,12 @@ class MetricSuite(Suite):
             number = type(value) in (int, float) and math.isfinite(value)
             assert number, f"expected {name} to be a finite int or float, got {value!r}"
         json.dumps(found, allow_nan=False)
+
+    def test_samples_may_come_without_originals_and_without_observed_fields(self) -> None:
+        part, (images, references, fields) = self.part(), self.pictures(error=20.0)
+        offered = {name: fields[name] for name in self.source().spec.fields}
+        part.update(images, references if part.on == "reconstructions" else None, offered)
+        json.dumps(part.compute(), allow_nan=False)
 
     def test_it_says_how_many_pictures_it_took_in(self) -> None:
         counts = {name: value for name, value in self.measured().items() if name.endswith("count")}

@@ -32,7 +32,9 @@ class ObjectiveSuite(ModuleSuite):
 
     def inputs(self, rows: Sequence[int]) -> Any:
         picked = list(rows)
-        return tuple(normal(name, 3, *ROW_SHAPE)[picked] for name in ("z0", "noise", "raw")), torch.tensor(picked)
+        latents = (normal(name, 3, *ROW_SHAPE)[picked] for name in ("z0", "noise"))
+        raw = normal("raw", 3, self.part().predictions * ROW_SHAPE[0], *ROW_SHAPE[1:])[picked]
+        return (*latents, raw), torch.tensor(picked)
 
     def outputs(self, part: Any, inputs: Any) -> dict[str, Tensor]:
         (z0, noise, raw), rows = inputs
@@ -41,7 +43,7 @@ class ObjectiveSuite(ModuleSuite):
         return {"z_t": z_t, "x0": part.denoiser_to_x0(raw, z_t, level)}
 
     def learned_from(self, part: Any) -> dict[str, Tensor]:
-        return {"loss": part.loss(lambda z_t, t, conditioning: z_t, normal("z0", 3, *ROW_SHAPE), None, _random(3))}
+        return {"loss": part.loss(lambda z_t, t, c: raw_of(part, z_t), normal("z0", 3, *ROW_SHAPE), None, _random(3))}
 
     def test_levels_are_as_many_as_asked_and_end_clean(self) -> None:
         part = self.part()
@@ -118,25 +120,30 @@ class ObjectiveSuite(ModuleSuite):
         apart = largest_difference(at[2] - at[1], at[1] - at[0])
         assert apart < 1e-6, f"expected x0 to be a straight line in the output, got a bend of {apart:.2g}"
 
-    def test_the_network_that_knows_z0_has_no_loss(self) -> None:
+    def test_no_network_has_less_loss_than_the_one_that_knows_z0(self) -> None:
         part, random = self.part(), _random(16)
-        z0 = normal("z0", 16, *ROW_SHAPE).double()
+        z0, aside = (normal(name, 16, *ROW_SHAPE).double() for name in ("z0", "aside"))
         level = part.training_levels(random)
 
-        def exact(z_t: Tensor, t: Tensor, conditioning: Any) -> Tensor:
-            return solve(part, z0, z_t.double(), level)
+        def losses(error: float) -> Tensor:
+            def network(z_t: Tensor, t: Tensor, conditioning: Any) -> Tensor:
+                return raw_of(part, solve(part, z0, z_t.double(), level) + error * aside)
 
-        losses = part.loss(exact, z0, None, random)
-        ignorant = part.loss(lambda z_t, t, conditioning: torch.zeros_like(z_t), z0, None, random)
-        assert losses.shape == (16,), f"expected one loss a row, (16,), got {tuple(losses.shape)}"
-        assert (ignorant > 0).all(), f"expected a loss above 0 for an output of zeros, got {ignorant.min()}"
-        worst = (losses / ignorant).max().item()
-        assert worst < 1e-3, f"expected no loss of a network that knows z0, got {worst:.2g} of that of zeros"
+            value: Tensor = part.loss(network, z0, None, random)
+            return value
+
+        least = losses(0.0)
+        assert least.shape == (16,), f"expected one loss a row, (16,), got {tuple(least.shape)}"
+        for error in (0.1, -0.1, 1.0, -1.0):
+            more = losses(error) - least
+            worst = more.min().item()
+            assert worst >= 0, f"expected no less loss with an error of {error} in the output, got {worst:.2g} more"
+            assert more.mean() > 0, f"expected more loss with an error of {error} in the output, got as much"
 
     def test_the_loss_of_a_row_is_its_own(self) -> None:
         part, random, z0 = self.part(), _random(3), normal("z0", 3, *ROW_SHAPE)
         others = torch.cat([z0[:1], 3 - z0[1:]])
-        one, other = (part.loss(lambda z, t, c: 0.3 * z, each, None, random)[0] for each in (z0, others))
+        one, other = (part.loss(lambda z, t, c: raw_of(part, 0.3 * z), x, None, random)[0] for x in (z0, others))
         assert torch.equal(one, other), f"expected the loss of row 0 to stay {one.item()}, got {other.item()}"
 
     def test_the_loss_tells_the_network_the_level_of_training_and_the_conditioning(self) -> None:
@@ -144,7 +151,7 @@ class ObjectiveSuite(ModuleSuite):
 
         def listening(z_t: Tensor, t: Tensor, conditioning: Any) -> Tensor:
             heard.append((t, conditioning))
-            return z_t
+            return raw_of(part, z_t)
 
         with untouched(during="the loss"):
             part.loss(listening, normal("z0", 3, *ROW_SHAPE), "what is asked for", random)
@@ -154,10 +161,15 @@ class ObjectiveSuite(ModuleSuite):
 
 
 def solve(part: Any, z0: Tensor, z_t: Tensor, level: Levels) -> Tensor:
-    """The output of the network with which the x0-estimate is ``z0``."""
-    at_zero = part.denoiser_to_x0(torch.zeros_like(z_t), z_t, level)
-    slope = part.denoiser_to_x0(torch.ones_like(z_t), z_t, level) - at_zero
+    """The prediction with which the x0-estimate is ``z0``: the part of the raw output that the estimate depends on."""
+    at_zero = part.denoiser_to_x0(raw_of(part, torch.zeros_like(z_t)), z_t, level)
+    slope = part.denoiser_to_x0(raw_of(part, torch.ones_like(z_t)), z_t, level) - at_zero
     return (z0 - at_zero) / slope
+
+
+def raw_of(part: Any, prediction: Tensor) -> Tensor:
+    """The raw output of a network that says ``prediction``; of what else the part wants to know, it says zeros."""
+    return torch.cat([prediction, *[torch.zeros_like(prediction)] * (part.predictions - 1)], dim=1)
 
 
 def _random(rows: int, step: int = 0) -> RowRandom:

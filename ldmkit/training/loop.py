@@ -41,7 +41,8 @@ class Trainee(Protocol):
     ``players`` are the modules that are trained, each by optimisers of its own; the first one is averaged by EMA. Those
     named in ``own_optimizers`` are trained by what that says, the others by what the config says.
     ``losses`` yields (player, scalar loss, parts for the log) for each player in turn, and is resumed after that
-    player's update: an adversary sees the updated generator. A player may leave out its turn.
+    player's update: an adversary sees the updated generator. A player may leave out its turn; a part that is NaN says
+    that there was nothing to measure, and is not logged.
     """
 
     players: Mapping[str, nn.Module]
@@ -176,6 +177,7 @@ class Loop:
 
     def _summary(self, done: int, metrics: Mapping[str, Tensor]) -> dict[str, float]:
         values = {name: float(value) for name, value in metrics.items()}
+        values = {name: value for name, value in values.items() if not math.isnan(value)}  # nothing was measured
         if len(self._updates) > 1:
             values |= {f"{player}_steps": float(updates) for player, updates in self._updates.items()}
         return values | {"images": float(done * self.config.batch_size), "seconds": self._seconds}

@@ -8,15 +8,18 @@ from ldmkit.errors import ConfigError, DataError
 from ldmkit.specs import DataSpec, FieldSpec
 
 
-def require_field(cond: str, field: str, kind: str, data: DataSpec) -> FieldSpec:
-    """Return the spec of ``field``, which ``cond`` reads; raise :class:`ConfigError` unless it is of ``kind``."""
+def require_field(cond: str, field: str, kind: str, data: DataSpec, *, key: str = "field") -> FieldSpec:
+    """Return the spec of ``field``, which ``cond`` reads; raise :class:`ConfigError` unless it is of ``kind``.
+
+    ``key`` is that of the config which names the field.
+    """
     spec = data.fields.get(field)
     if spec is not None and spec.kind == kind:
         return spec
     offer = ", ".join(f"{name} ({other.kind})" for name, other in sorted(data.fields.items())) or "no fields"
     fitting = sorted(name for name, other in data.fields.items() if other.kind == kind)
     way_out = (
-        f"point cond.{cond}.field at {'one of ' if len(fitting) > 1 else ''}{', '.join(fitting)}"
+        f"point cond.{cond}.{key} at {'one of ' if len(fitting) > 1 else ''}{', '.join(fitting)}"
         if fitting
         else f"choose other data or leave '{cond}' out of cond"
     )

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import sentencepiece
 
 from ldmkit.errors import CheckpointError, DataError
+from ldmkit_conditioners.sequence import PAD
 
-PAD, UNKNOWN, START = 0, 1, 2
+UNKNOWN, START = 1, 2
 NORMALISATION = "nmt_nfkc_cf"  # Unicode NFKC, one space between words, case folded
 MOST_CAPTIONS = 1_000_000  # to train on; of more, every n-th is taken
 

@@ -1,4 +1,4 @@
-"""The transformer that reads text. Parameters bear the names of the files that came with Rombach et al. 2022.
+"""The transformer that reads text and layouts. Parameters have the names of the files of Rombach et al. 2022.
 
 Legend: B batch, M tokens, D width, H heads, d width of a head.
 """
@@ -80,7 +80,7 @@ class Layers(nn.Module):
         return tokens
 
 
-class TextTransformer(nn.Module):
+class TokenTransformer(nn.Module):
     """Pre-norm encoder of Rombach et al. 2022, appendix E.2.1 and table 17, without its unused vocabulary head."""
 
     def __init__(self, *, vocabulary: int, length: int, width: int, depth: int, heads: int, head_channels: int) -> None:

@@ -34,7 +34,8 @@ class Folder(DataSource):
     """Images below a directory as squares of ``size`` pixels, with whatever is written about them there.
 
     Fields: ``caption``, from files beside the images or the metadata; ``class``, from folders or a column;
-    ``semantic``, from maps beside the images or a column; every other column of the metadata. Each file is decoded once
+    ``semantic``, from maps beside the images or a column; ``boxes``, from a column; every other column of the metadata;
+    size and crop of the original, unless columns state them. Each file is decoded once
     when the source is built. ``skipped`` holds (path, reason) of the bad files, which every run leaves out alike;
     ``notices`` what else a user should know, one line each.
 
@@ -73,9 +74,10 @@ class Folder(DataSource):
         listing = scan(root, follow_links=config.follow_links)
         found = gather(root, listing, class_folders=config.class_folders)
         self.notices: list[str] = found.notices
+        square = Square(config.size, config.resize, config.filter)
         self._pixels = Pixels(
             root,
-            Square(config.size, config.resize, config.filter),
+            square,
             channels=config.channels,
             background=background,
             max_pixels=config.max_pixels,
@@ -83,16 +85,23 @@ class Folder(DataSource):
         )
         self.skipped = self._check_files(listing, found)
         self._leave_out_small()
-        images = [seen.path for seen in self._pixels.seen]
-        _check_named(found, images)
-        self._columns = columns(found, images, self.notices)
+        _check_named(found, [seen.path for seen in self._pixels.seen])
+        self._columns = columns(found, self._pixels.seen, square, self.notices)
         self._splits = self._split()
-        self.spec = DataSpec(size=config.size, channels=config.channels, fields=self._specs(root, listing))
+        if self._columns.maps:
+            names = map_names(root, listing, max(seen.highest for seen in self._pixels.seen))
+            self._columns.specs[MAP] = FieldSpec(kind="map", names=names)
+        framing = dict.fromkeys(self._columns.framing, FieldSpec(kind="scalar"))
+        fields = {**self._columns.specs, **framing}
+        self.spec = DataSpec(size=config.size, channels=config.channels, fields=fields)
         for notice in self.notices:
             logger.warning("data.path=%r: %s", config.path, notice)
 
     def digest(self) -> str:
-        """sha256 over what makes pixels of files, the files' paths and contents, the fields, and who is held out."""
+        """sha256 over what makes pixels of files, the files' paths and contents, the fields, and who is held out.
+
+        Fields that the files alone determine are in the files' contents.
+        """
         config = self.config
         digest = hashlib.sha256()
 
@@ -102,12 +111,14 @@ class Folder(DataSource):
         add([VERSION, config.size, config.channels, config.resize, config.filter, config.background, config.validation])
         for seen in self._pixels.seen:
             add([seen.path, seen.sha256, seen.map_sha256])
-        for name, spec in self.spec.fields.items():
+        for name, spec in self._columns.specs.items():
             add([name, spec.kind, spec.names])
         for name, texts in self._columns.texts.items():
             add([name, texts])
         for name, numbers in self._columns.numbers.items():
             add([name, numbers.tolist()])
+        for name, boxes in self._columns.boxes.items():
+            add([name, [one.tolist() for one in boxes]])
         return digest.hexdigest()
 
     def length(self, split: str) -> int:
@@ -191,13 +202,6 @@ class Folder(DataSource):
             )
         return {"train": sorted(by_hash[count:]), "validation": by_hash[:count]}
 
-    def _specs(self, root: Path, listing: Listing) -> dict[str, FieldSpec]:
-        specs = dict(self._columns.specs)
-        if self._columns.maps:
-            names = map_names(root, listing, max(seen.highest for seen in self._pixels.seen))
-            specs[MAP] = FieldSpec(kind="map", names=names)
-        return specs
-
 
 class LateFields(Mapping[str, Any]):
     """Fields of the images ``rows``, each made when it is asked for: maps are costly and mostly not wanted."""
@@ -208,14 +212,18 @@ class LateFields(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name in self._known.texts:
             return [self._known.texts[name][row] for row in self._rows]
-        if name in self._known.numbers:
-            return torch.from_numpy(self._known.numbers[name][self._rows])
+        for numbers in (self._known.numbers, self._known.framing):
+            if name in numbers:
+                return torch.from_numpy(numbers[name][self._rows])
+        if name in self._known.boxes:
+            return [torch.from_numpy(self._known.boxes[name][row].copy()) for row in self._rows]
         if name in self._known.maps:
             return torch.from_numpy(self._pixels.maps(self._rows))
         raise KeyError(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter((*self._known.texts, *self._known.numbers, *self._known.maps))
+        known = self._known
+        return iter((*known.texts, *known.numbers, *known.boxes, *known.framing, *known.maps))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

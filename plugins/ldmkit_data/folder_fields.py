@@ -12,13 +12,17 @@ import numpy as np
 
 from ldmkit.errors import DataError
 from ldmkit.specs import FieldSpec
+from ldmkit_data.folder_boxes import Boxes, box_column, boxes_field, read_boxes
 from ldmkit_data.folder_captions import CaptionError, caption_files, clean, read_caption
 from ldmkit_data.folder_metadata import CAPTION, TEXT, Paths, Row, read_metadata
-from ldmkit_data.folder_scan import Listing, composed, printable, stem
+from ldmkit_data.folder_pixels import Seen
+from ldmkit_data.folder_resize import Square
+from ldmkit_data.folder_scan import Listing, composed, numbers_first, printable, stem
 
 CLASS_COLUMNS = ("class", "label")
 MAP_COLUMNS = ("map_file_name", "map")
 MAP = "semantic"
+BOXES = "boxes"
 MAP_SUFFIX = "_map.png"
 SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test"}
 LARGEST = float(np.finfo(np.float32).max)
@@ -37,6 +41,7 @@ class Annotations:
     scalars: dict[str, dict[str, float]] = field(default_factory=dict)
     classes: dict[str, str] = field(default_factory=dict)
     maps: dict[str, str] = field(default_factory=dict)
+    boxes: dict[str, Boxes] = field(default_factory=dict)
     rows: dict[str, Row] = field(default_factory=dict)
     refused: list[tuple[str, str]] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
@@ -74,12 +79,15 @@ def _maps(listing: Listing, images: Sequence[str], rows: Mapping[str, Row]) -> t
 
 
 def _from_columns(found: Annotations) -> None:
-    """Columns of the metadata => texts, scalars and classes."""
+    """Columns of the metadata => texts, scalars, classes and boxes."""
+    boxes = box_column(found.rows)
+    if boxes is not None:
+        found.boxes = read_boxes(found.rows, boxes)
     columns = {column: None for row in found.rows.values() for column in row.values}
     if {TEXT, CAPTION} <= columns.keys():
         raise DataError(f"the metadata has the columns {TEXT!r} and {CAPTION!r}, and both are the caption; keep one")
     for column in columns:
-        if column in MAP_COLUMNS:
+        if column in MAP_COLUMNS or column == boxes:
             continue
         values = {image: row.values[column] for image, row in found.rows.items() if column in row.values}
         if column == next((name for name in CLASS_COLUMNS if name in columns), None):
@@ -159,28 +167,33 @@ def map_names(root: Path, listing: Listing, highest: int) -> tuple[str, ...]:
 
 @dataclass
 class Columns:
-    """Fields of N images, ready to be indexed: ``texts`` lists of str, ``numbers`` int64 or float32 (N,).
+    """Fields of N images, ready to be indexed: ``texts`` lists of str, ``numbers`` int64 or float32 (N,), ``boxes``
+    lists of float32 (boxes, 5).
 
-    ``maps`` only names the fields that are maps, whose ``specs`` await the highest index.
+    ``framing`` are numbers that the images' files alone determine. ``maps`` only names the fields that are maps, whose
+    ``specs`` await the highest index.
     """
 
     specs: dict[str, FieldSpec]
     texts: dict[str, list[str]]
     numbers: dict[str, np.ndarray]
+    boxes: dict[str, list[np.ndarray]]
+    framing: dict[str, np.ndarray]
     maps: tuple[str, ...]
 
 
-def columns(found: Annotations, images: Sequence[str], notices: list[str]) -> Columns:
-    """Fields that all ``images`` have. A text that is missing is empty, with a notice; any other field that some images
-    lack is left out, with a notice."""
-    result = Columns({}, {}, {}, ())
+def columns(found: Annotations, seen: Sequence[Seen], square: Square, notices: list[str]) -> Columns:
+    """Fields that all images ``seen`` have. A text that is missing is empty, with a notice; any other field that some
+    of them lack is left out, with a notice."""
+    images = [one.path for one in seen]
+    result = Columns({}, {}, {}, {}, {}, ())
     for name, texts in found.texts.items():
         if lacking := [image for image in images if image not in texts]:
             notices.append(f"{_count(lacking, images)} have no {name!r}, which is empty there")
         result.texts[name] = [texts.get(image, "") for image in images]
         result.specs[name] = FieldSpec(kind="text")
     if len(set(found.classes.values())) > 1 and _complete("class", found.classes, images, notices):
-        names = sorted({found.classes[image] for image in images}, key=_numbers_first)
+        names = sorted({found.classes[image] for image in images}, key=numbers_first)
         index = {name: number for number, name in enumerate(names)}
         result.numbers["class"] = np.array([index[found.classes[image]] for image in images], np.int64)
         result.specs["class"] = FieldSpec(kind="label", names=tuple(printable(name) for name in names))
@@ -192,6 +205,17 @@ def columns(found: Annotations, images: Sequence[str], notices: list[str]) -> Co
         if _complete(name, scalars, images, notices):
             result.numbers[name] = np.array([scalars[image] for image in images], np.float32)
             result.specs[name] = FieldSpec(kind="scalar")
+    if found.boxes and _complete(BOXES, found.boxes, images, notices):
+        sizes = [(one.path, one.width, one.height) for one in seen]
+        result.boxes[BOXES], boxed = boxes_field(found.boxes, sizes, square, notices)
+        if boxed:
+            result.specs[BOXES] = FieldSpec(kind="boxes", names=boxed)
+        else:
+            del result.boxes[BOXES]
+            notices.append(f"no image has a box, so there is no field {BOXES!r}")
+    framing = [square.framing(one.width, one.height) for one in seen]
+    for name in [name for name in framing[0] if name not in result.specs] if framing else ():
+        result.framing[name] = np.array([values[name] for values in framing], np.float32)
     if found.maps and _complete(MAP, found.maps, images, notices):
         result.maps = (MAP,)
     return result
@@ -206,10 +230,6 @@ def _complete(name: str, values: Mapping[str, Any], images: Sequence[str], notic
 
 def _count(lacking: Sequence[str], images: Sequence[str]) -> str:
     return f"{len(lacking)} of {len(images)} images, first {printable(lacking[0])!r},"
-
-
-def _numbers_first(name: str) -> tuple[int, int, str]:
-    return (0, int(name), name) if name.isascii() and name.isdigit() else (1, 0, composed(name))
 
 
 def unnamed(found: Annotations, images: Sequence[str]) -> Iterator[str]:

@@ -24,7 +24,8 @@ BLOCK = 64  # images in flight
 
 @dataclass(frozen=True)
 class Seen:
-    """One image that can be decoded, and its map: sha256 of each file; the highest index of the map."""
+    """One image that can be decoded, and its map: sha256 of each file; the highest index of the map; pixels of the
+    upright image."""
 
     path: str
     map: str | None
@@ -32,6 +33,8 @@ class Seen:
     map_sha256: str
     highest: int
     small: bool
+    width: int
+    height: int
 
 
 class Pixels:
@@ -124,7 +127,7 @@ class Pixels:
                 self._maps[row] = self.square.indices(indices)
         if row is not None:
             self._images[row] = self.square.pixels(image)
-        return Seen(path, map_path, digest, map_digest, highest, self.square.enlarges(*image.size))
+        return Seen(path, map_path, digest, map_digest, highest, self.square.enlarges(*image.size), *image.size)
 
     def _decode(self, file: BinaryIO) -> Image.Image:
         return decode(file, channels=self.channels, background=self.background)

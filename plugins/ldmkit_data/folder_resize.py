@@ -28,6 +28,19 @@ class Square:
         left, top = (width - side) // 2, (height - side) // 2
         return left, top, left + side, top + side
 
+    def framing(self, width: int, height: int) -> dict[str, float]:
+        """Fields of an image of ``width`` x ``height`` pixels that say what it was before it was made a square.
+
+        What the crop takes away at the top and left is in pixels of the scaled image (Podell et al. 2023, section 2.2).
+        """
+        left, top, right, bottom = self.box(width, height)
+        return {
+            "original_height": height,
+            "original_width": width,
+            "crop_top": top * self.size / (bottom - top),
+            "crop_left": left * self.size / (right - left),
+        }
+
     def enlarges(self, width: int, height: int) -> bool:
         """Whether a side of what is kept has fewer pixels than it is scaled to."""
         return min(width, height) < self.size

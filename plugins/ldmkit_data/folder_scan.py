@@ -57,6 +57,11 @@ def order(path: str) -> tuple[bytes, bytes]:
     return os.fsencode(composed(path)), os.fsencode(path)
 
 
+def numbers_first(name: str) -> tuple[int, int, str]:
+    """Sort key of names: whole numbers by their value, then the others."""
+    return (0, int(name), name) if name.isascii() and name.isdigit() else (1, 0, composed(name))
+
+
 def printable(path: str) -> str:
     """Path as text that every terminal and file takes: bytes that are not UTF-8 become U+FFFD."""
     return os.fsencode(path).decode("utf-8", "replace")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from ldmkit.protocols import DataSource
 from ldmkit.registry.ranges import at_least, between
 from ldmkit.specs import DataSpec, FieldSpec
 from ldmkit.values import Batch, Fields
-from ldmkit_data.shapes_render import DRAWS, lay_out, render
+from ldmkit_data.shapes_render import DRAWS, boxes_around, lay_out, render
 from ldmkit_data.shapes_scene import (
     BACKGROUND,
     BACKGROUNDS,
@@ -27,8 +27,9 @@ from ldmkit_data.shapes_scene import (
     SHAPES,
     caption,
     split_combinations,
+    two_objects,
 )
-from ldmkit_data.shapes_verifier import verify
+from ldmkit_data.shapes_verdict import judge
 
 VERSION = 2  # of the pictures; to be raised with every change of a pixel or a word
 CHUNK = 512  # scenes drawn at once
@@ -41,7 +42,9 @@ class Shapes(DataSource):
     Scenes are procedural: example ``index`` is a function of (seed, split, index). A share of all combinations of words
     (all but the background, which goes with every combination) is held out: ``train`` never shows them, ``validation``
     and :meth:`prompts` show nothing else. Fields: ``caption``; ``class``, colour and shape of the first object;
-    ``semantic``, the shape at each pixel.
+    ``semantic``, the shape at each pixel; ``boxes``, exactly around each object, with its colour and shape; ``radius``
+    of the first object, a fraction of the side; and the size and crop of photographs, which are those of a whole
+    picture here.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -64,6 +67,7 @@ class Shapes(DataSource):
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self._framing = {"original_height": config.size, "original_width": config.size, "crop_top": 0, "crop_left": 0}
         labels = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
         self.spec = DataSpec(
             size=config.size,
@@ -72,6 +76,8 @@ class Shapes(DataSource):
                 "caption": FieldSpec(kind="text"),
                 "class": FieldSpec(kind="label", names=labels),
                 "semantic": FieldSpec(kind="map", names=("background", *SHAPES)),
+                "boxes": FieldSpec(kind="boxes", names=labels),
+                **dict.fromkeys(("radius", *self._framing), FieldSpec(kind="scalar")),
             },
         )
 
@@ -88,11 +94,12 @@ class Shapes(DataSource):
         """Draw the pictures ``indices`` of ``split``: uint8 (B, 3, size, size)."""
         scenes, uniform = self._scenes(split, indices)
         images, semantic = self._render(scenes, uniform)
-        return Batch(images, {**_words(scenes), "semantic": semantic})
+        return Batch(images, self._fields(scenes, uniform, lambda: semantic))
 
     def fields(self, split: str, indices: Sequence[int]) -> Fields:
         """Fields of ``indices`` of ``split``; the maps are drawn when they are asked for."""
-        return self._lazy(*self._scenes(split, indices))
+        scenes, uniform = self._scenes(split, indices)
+        return self._fields(scenes, uniform, lambda: self._render(scenes, uniform)[1])
 
     def prompts(self, count: int) -> Fields:
         """Held-out scenes of ``prompt_objects`` objects, each combination once before any comes again."""
@@ -101,11 +108,12 @@ class Shapes(DataSource):
         variants[:, BACKGROUND] = np.tile(np.arange(len(BACKGROUNDS)), len(held))
         order = generator("shapes", "prompts", self.config.prompt_objects).permutation(len(variants))
         scenes = variants[order[np.arange(count) % len(order)]]
-        return self._lazy(scenes, self._uniform("prompts", range(count))[:, :DRAWS])
+        uniform = self._uniform("prompts", range(count))[:, :DRAWS]
+        return self._fields(scenes, uniform, lambda: self._render(scenes, uniform)[1])
 
     def verify(self, images: Tensor, fields: Fields) -> Mapping[str, Tensor] | None:
-        """Read the pictures back, see :mod:`ldmkit_data.shapes_verifier`; None without captions of our kind."""
-        return verify(images, fields["caption"]) if "caption" in fields else None
+        """Read the pictures back, see :func:`ldmkit_data.shapes_verdict.judge`."""
+        return judge(images, fields)
 
     def _uniform(self, split: str, indices: Sequence[int]) -> np.ndarray:
         key = ("shapes", self.config.seed, split)
@@ -137,28 +145,48 @@ class Shapes(DataSource):
             images[part], semantic[part] = (torch.from_numpy(array) for array in drawn)
         return images, semantic
 
-    def _lazy(self, scenes: np.ndarray, uniform: np.ndarray) -> Fields:
-        return _FieldsWithMaps(_words(scenes), lambda: self._render(scenes, uniform)[1])
+    def _fields(self, scenes: np.ndarray, uniform: np.ndarray, semantic: Callable[[], Tensor]) -> Fields:
+        framing = {
+            name: lambda value=value: torch.full((len(scenes),), float(value)) for name, value in self._framing.items()
+        }
+        return _LateFields(
+            {
+                "caption": lambda: [caption(scene) for scene in scenes],
+                "class": lambda: torch.from_numpy(_labels(scenes)[:, 0]),
+                "semantic": semantic,
+                "boxes": lambda: _boxes(scenes, uniform),
+                "radius": lambda: torch.from_numpy(lay_out(scenes, uniform).radius[:, 0].astype(np.float32)),
+                **framing,
+            }
+        )
 
 
-class _FieldsWithMaps(Mapping[str, Any]):
-    """Fields whose ``semantic`` is drawn at its first use, since the maps of a whole split are large."""
+class _LateFields(Mapping[str, Any]):
+    """Fields that are made at their first use, since the maps of a whole split are large."""
 
-    def __init__(self, words: Fields, draw: Any) -> None:
-        self._ready, self._draw = dict(words), draw
+    def __init__(self, make: Mapping[str, Callable[[], Any]]) -> None:
+        self._make = make
+        self._made: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
-        if name == "semantic" and name not in self._ready:
-            self._ready[name] = self._draw()
-        return self._ready[name]
+        if name not in self._made:
+            self._made[name] = self._make[name]()
+        return self._made[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(("caption", "class", "semantic"))
+        return iter(self._make)
 
     def __len__(self) -> int:
-        return 3
+        return len(self._make)
 
 
-def _words(scenes: np.ndarray) -> dict[str, Any]:
-    labels = scenes[:, COLOUR[0]] * len(SHAPES) + scenes[:, SHAPE[0]]
-    return {"caption": [caption(scene) for scene in scenes], "class": torch.from_numpy(labels)}
+def _labels(scenes: np.ndarray) -> np.ndarray:
+    """Index of colour and shape of both objects: int64 (B, 2), without meaning where there is no second one."""
+    return scenes[:, list(COLOUR)] * len(SHAPES) + scenes[:, list(SHAPE)]
+
+
+def _boxes(scenes: np.ndarray, uniform: np.ndarray) -> list[Tensor]:
+    layout = lay_out(scenes, uniform)
+    corners = boxes_around(scenes[:, list(SHAPE)], layout.centre, layout.radius)
+    labelled = np.concatenate([corners, _labels(scenes)[..., None]], axis=-1).astype(np.float32)
+    return [torch.from_numpy(rows[:count]) for rows, count in zip(labelled, 1 + two_objects(scenes), strict=True)]

@@ -34,6 +34,7 @@ DRAWS = 9  # uniform numbers that lay out one scene
 SQUARE = np.sqrt(np.pi) / 2  # half side of the square, in radii
 TRIANGLE = np.sqrt(2 * np.pi)  # width and height of the triangle, in radii
 ARM = np.sqrt(np.pi / 5)  # width of the cross's bars, which are three times as long, in radii
+REACH = np.array([1.0, SQUARE, TRIANGLE / 2, 1.5 * ARM])  # of each shape from its middle, along x and y, in radii
 CENTROIDS = np.array([0.0, 0.0, TRIANGLE / 6, 0.0])  # y of the centroid below the middle of the shape, in radii
 
 
@@ -65,6 +66,12 @@ def lay_out(scenes: np.ndarray, uniform: np.ndarray) -> Layout:
     angle = 2 * np.pi * uniform[:, 6]
     slope = np.stack([np.cos(angle), np.sin(angle)], axis=1) * (0.3 + 0.7 * uniform[:, 7:8])
     return Layout(np.where(two_objects(scenes)[:, None, None], pair, alone), radius, slope)
+
+
+def boxes_around(shape: np.ndarray, centre: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    """Left, top, right, bottom (..., 4) of objects of ``shape`` and ``radius`` (...) in ``centre`` (..., 2)."""
+    reach = (REACH[shape] * radius)[..., None]
+    return np.concatenate([centre - reach, centre + reach], axis=-1)
 
 
 def pixel_grid(size: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Reads colour, size, position and shape back out of pixels and compares them with a caption. Nothing is trained.
+"""Reads colour, size, position and shape back out of pixels and compares them with captions. Nothing is trained.
 
 The background's hue is the one most pixels vote for; what is far from it is foreground. Each palette colour that covers
 a solid patch is an object; its pixels, unmixed from the background at the edges, are matched by overlap with the four
@@ -9,12 +9,9 @@ K objects, S shapes, H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ldmkit_data.shapes_render import CENTROIDS, JITTER, RADII, SHADING, STEP, coverage, pixel_grid, signed_distance
 from ldmkit_data.shapes_scene import (
@@ -28,7 +25,6 @@ from ldmkit_data.shapes_scene import (
     SHAPE,
     SHAPES,
     SIZE,
-    parse,
     two_objects,
 )
 
@@ -51,7 +47,8 @@ HUES = np.array(list(BACKGROUNDS.values()), np.float32)
 class Reading:
     """What B pictures show: ``background`` (B,), ``count`` (B,) of objects, the two largest in detail, (B, 2) each.
 
-    ``centre`` is (B, 2, 2) as (x, y); ``stray`` (B,) is the share of the picture that is neither object nor background.
+    ``centre`` is (B, 2, 2) as (x, y); ``semantic`` (B, H, W) has at each pixel 0 for the background, 1 and up for the
+    shapes, ``ABSENT`` for what is neither; ``stray`` (B,) is the share of that.
     """
 
     background: np.ndarray
@@ -61,28 +58,14 @@ class Reading:
     overlap: np.ndarray
     radius: np.ndarray
     centre: np.ndarray
+    semantic: np.ndarray
     stray: np.ndarray
-
-
-def verify(images: Tensor, captions: Sequence[str]) -> Mapping[str, Tensor] | None:
-    """Check uint8 pictures (B, 3, H, W) against captions: bool (B,) for colour, size, position, shape and all.
-
-    An aspect that a caption does not state holds. Returns None if a caption cannot be parsed.
-    """
-    parsed = [parse(text) for text in captions]
-    wanted = [scene for scene in parsed if scene is not None]
-    if len(wanted) < len(parsed):
-        return None
-    if not parsed:
-        return {aspect: torch.zeros(0, dtype=torch.bool) for aspect in ("colour", "size", "position", "shape", "all")}
-    verdict = compare(read(images.detach().cpu().numpy()), np.stack(wanted))
-    return {aspect: torch.from_numpy(right) for aspect, right in verdict.items()}
 
 
 def read(images: np.ndarray) -> Reading:
     """Read pictures, uint8 (B, 3, H, W) with H = W."""
     batch, _, size, _ = images.shape
-    pixels = images.reshape(batch, 3, -1).transpose(0, 2, 1).astype(np.float32)  # (B, HW, 3)
+    pixels = images.reshape(batch, 3, size**2).transpose(0, 2, 1).astype(np.float32)  # (B, HW, 3)
     shades = _shades(pixels)
     squared = np.stack([_squared(pixels, shade) for shade in shades], axis=1)  # (B, hues, HW)
     background = np.argmax((squared < APART**2).sum(2), axis=1)
@@ -97,7 +80,7 @@ def read(images: np.ndarray) -> Reading:
     colours = np.where(np.take_along_axis(area, order, 1) >= SOLID, order, ABSENT)
 
     reach = round(EDGE * size)
-    within = _spread(patches[rows[:, None], order], reach, reach).reshape(batch, 2, -1)
+    within = _spread(patches[rows[:, None], order], reach, reach).reshape(batch, 2, size**2)
     masks = (_unmix(pixels, behind, foreground, colours) * within).reshape(batch, 2, size, size)
     details = [_match(masks[:, index]) for index in (0, 1)]
     shape, overlap, radius, centre = (np.stack(values, axis=1) for values in zip(*details, strict=True))
@@ -105,8 +88,10 @@ def read(images: np.ndarray) -> Reading:
     for index in (0, 1):
         outline = _outlines(shape[:, index], centre[:, index], radius[:, index], size)
         explained |= (outline < MARGIN * size) & (colours[:, index] != ABSENT)[:, None, None]
-    stray = (foreground.reshape(explained.shape) & ~explained).mean((1, 2))
-    return Reading(background, count, colours, shape, overlap, radius, centre, stray)
+    stray = foreground.reshape(explained.shape) & ~explained
+    covered = np.where(masks > 0.5, shape[..., None, None] + 1, 0).max(1)
+    semantic = np.where(covered > 0, covered, np.where(stray, ABSENT, 0))
+    return Reading(background, count, colours, shape, overlap, radius, centre, semantic, stray.mean((1, 2)))
 
 
 def compare(seen: Reading, wanted: np.ndarray) -> dict[str, np.ndarray]:

@@ -71,7 +71,7 @@ class DiT(Denoiser):
         self.patch_embed = EdgeConvolution(channels, width, size, stride=size)
         self.blocks = nn.ModuleList(self.block(last=index + 1 == config.depth) for index in range(config.depth))
         self.last_modulation = Modulation(width, 2)
-        self.proj_out = zeroed(Pointwise(width, size**2 * latent.channels, axes=0))
+        self.proj_out = zeroed(Pointwise(width, size**2 * latent.outputs, axes=0))
         self.apply(initialise)
 
     def block(self, *, last: bool) -> nn.Module:
@@ -96,7 +96,7 @@ class DiT(Denoiser):
         return PreparedSequence(embedded, keys_values, bias, vector, conditioning.map)
 
     def forward(self, z: Tensor, t: Tensor, conditioning: Conditioning | PreparedSequence) -> Tensor:
-        """Noisy latents (B, c, h, w) at times t (B,) => raw output (B, c, h, w), in the type of ``z``.
+        """Noisy latents (B, c, h, w) at times t (B,) => raw output (B, ``latent.outputs``, h, w), in the type of ``z``.
 
         Raises ConfigError when h or w is no multiple of the patch size, and when the conditioning is not what the
         network was built for.

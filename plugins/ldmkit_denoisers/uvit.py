@@ -85,8 +85,8 @@ class UViT(Denoiser):
         self.middle = self.block()
         self.blocks_out = nn.ModuleList(self.block(skip=True) for _ in range(half))
         self.norm = nn.LayerNorm(width)
-        self.proj_out = zeroed(Pointwise(width, size**2 * latent.channels, axes=0))
-        self.last = EdgeConvolution(latent.channels, latent.channels, 3, padding=1)
+        self.proj_out = zeroed(Pointwise(width, size**2 * latent.outputs, axes=0))
+        self.last = EdgeConvolution(latent.outputs, latent.outputs, 3, padding=1)
         nn.init.dirac_(self.last.weight)  # at first it hands on what it gets, the sooner to learn what comes before it
         self.apply(lambda module: xavier(module) if isinstance(module, nn.Linear) else None)
 
@@ -107,7 +107,7 @@ class UViT(Denoiser):
         return PreparedSequence(sequence, [], bias, None, conditioning.map)
 
     def forward(self, z: Tensor, t: Tensor, conditioning: Conditioning | PreparedSequence) -> Tensor:
-        """Noisy latents (B, c, h, w) at times t (B,) => raw output (B, c, h, w), in the type of ``z``.
+        """Noisy latents (B, c, h, w) at times t (B,) => raw output (B, ``latent.outputs``, h, w), in the type of ``z``.
 
         Raises ConfigError when h or w is no multiple of the patch size, and when the conditioning is not what the
         network was built for.

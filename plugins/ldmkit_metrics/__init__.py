@@ -16,6 +16,15 @@ def components() -> list[Component]:
         Component("metric", "rfid", "ldmkit_metrics.rfid:RFID", "Frechet distance of reconstructions and originals"),
         Component("metric", "verified", "ldmkit_metrics.verified:Verified", "share of reconstructions still right"),
         Component("metric", "prompt", "ldmkit_metrics.prompt:Prompt", "share of samples that obey their prompt"),
+        Component(
+            "metric",
+            "super-resolution",
+            "ldmkit_metrics.super_resolution:SuperResolution",
+            "PSNR and LPIPS of samples against the originals, beside bicubic enlargement",
+        ),
+        Component(
+            "metric", "known-pixels", "ldmkit_metrics.known_pixels:KnownPixels", "error of what was not to change"
+        ),
         Component("metric", "fid", "ldmkit_metrics.fid:FID", "Frechet distance of samples and images"),
         Component("metric", "kid", "ldmkit_metrics.kid:KID", "kernel distance of samples and images"),
         Component(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +15,8 @@ from ldmkit.values import Fields
 class Prompt(Metric):
     """Share of samples that show what their fields ask for, by every aspect that :meth:`DataSource.verify` knows.
 
-    For ``shapes`` these are colour, size, position, shape, and ``all`` of them at once. Data that cannot verify its
+    For ``shapes`` these are colour, size, position and shape of a caption, ``class``, ``semantic_iou``, ``boxes``,
+    whichever the model is told, and ``all`` of them at once. Of a score it is the mean. Data that cannot verify its
     pictures has no such number, and the measurement is empty.
     """
 
@@ -28,14 +29,15 @@ class Prompt(Metric):
 
     def __init__(self, config: Config, data: DataSource) -> None:
         self.data = data
-        self.right: Counter[str] = Counter()
+        self.right: dict[str, float] = defaultdict(float)
         self.count = 0
 
     def update(self, images: Tensor, references: Tensor | None, fields: Fields) -> None:
         """Read uint8 ``images`` (B, C, H, W) back and compare with ``fields``."""
         verdict = self.data.verify(images, fields)
         if verdict is not None:
-            self.right.update({aspect: int(right.sum()) for aspect, right in verdict.items()})
+            for aspect, right in verdict.items():
+                self.right[aspect] += float(right.sum())
             self.count += len(images)
 
     def compute(self) -> dict[str, float]:

@@ -9,16 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Norm = Literal["l1", "l2"]
+Norm = Literal["l1", "l2", "huber"]
 Distance = Callable[[Tensor, Tensor], Tensor]
 
-ELEMENTWISE = {"l1": F.l1_loss, "l2": F.mse_loss}
+ELEMENTWISE: dict[str, Callable[..., Tensor]] = {"l1": F.l1_loss, "l2": F.mse_loss, "huber": F.huber_loss}
 
 
 def distance(norm: Norm) -> Distance:
     """Return ``(prediction, target) -> mean over all axes but the first``, in float32 or better: (B,).
 
-    ``norm`` is ``"l2"`` (squared error) or ``"l1"`` (absolute error).
+    ``norm`` is ``"l2"`` (squared error), ``"l1"`` (absolute error) or ``"huber"`` (half the squared error up to 1, from
+    there on the absolute error less a half; Huber 1964).
     """
     elementwise = ELEMENTWISE[norm]
 

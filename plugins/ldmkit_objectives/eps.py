@@ -2,57 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+import torch
 from torch import Tensor
 
-from ldmkit.artifacts.random import RowRandom
-from ldmkit.protocols import Objective
 from ldmkit.values import Levels
-from ldmkit_objectives.distance import Norm, distance
-from ldmkit_objectives.schedules import Schedule, ScheduleConfig
-from ldmkit_objectives.times import Times, TimesConfig
+from ldmkit_objectives.diffusion import Diffusion
 
 
-class Eps(Objective):
-    """The network predicts eps; every noise level weighs the same.
+class Eps(Diffusion):
+    """The network predicts eps.
 
     Ho et al. 2020, "Denoising diffusion probabilistic models", eq. 14; Rombach et al. 2022, eq. 1. The estimate of
-    z0 divides by alpha, so it is not finite where alpha is 0.
+    z0 divides by alpha, so schedules that end at alpha = 0 are refused.
     """
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Diffusion.Config):
         """Keys of ``objective=eps``."""
 
-        name: str
-        schedule: ScheduleConfig
-        times: TimesConfig
-        norm: Norm
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            if self.schedule.ends_without_signal:
+                value = "zero_terminal_snr is true" if self.schedule.zero_terminal_snr else "kind is flow"
+                raise ValueError(
+                    f"schedule.{value}, so it ends without signal, where eps says nothing about the latent; "
+                    "type objective=v"
+                )
 
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.schedule = Schedule(config.schedule)
-        self.times = Times(config.times)
-        self.distance = distance(config.norm)
+    def target(self, z0: Tensor, eps: Tensor, level: Levels) -> Tensor:
+        return eps
 
-    def levels(self, steps: int) -> Levels:
-        return self.schedule.levels(steps)
-
-    def training_levels(self, random: RowRandom) -> Levels:
-        return self.schedule.at(self.times.draw(random, self.schedule.alpha.device))
-
-    def denoiser_to_x0(self, raw: Tensor, z_t: Tensor, level: Levels) -> Tensor:
+    def to_x0(self, prediction: Tensor, z_t: Tensor, level: Levels) -> Tensor:
         """x0 = (z_t - sigma eps) / alpha. Ho et al. 2020, eq. 15."""
-        level = level.beside(z_t)
-        return (z_t - level.sigma * raw) / level.alpha
+        return (z_t - level.sigma * prediction) / level.alpha
 
-    def loss(
-        self, denoiser: Callable[[Tensor, Tensor, Any], Tensor], z0: Tensor, conditioning: Any, random: RowRandom
-    ) -> Tensor:
-        level = self.training_levels(random)
-        eps = random.normal("noise", z0.shape[1:], device=z0.device)
-        z_t = self.add_noise(z0, eps, level)
-        return self.distance(denoiser(z_t, level.t, conditioning), eps)
+    def eps_per_raw(self, level: Levels) -> Tensor:
+        return torch.ones_like(level.alpha)

@@ -1,52 +1,71 @@
 """Noise schedules: alpha_t and sigma_t of a variance-preserving process in T training steps.
 
-abar_t is the product of (1 - beta_s) over s <= t; alpha_t = sqrt(abar_t), sigma_t = sqrt(1 - abar_t).
+alpha_t = sqrt(abar_t), sigma_t = sqrt(1 - abar_t), where ``ldmkit_objectives.signal`` has the abar_t of every kind.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from ldmkit.registry.ranges import at_least
+from ldmkit.registry.ranges import above, at_least
 from ldmkit.values import Levels
+from ldmkit_objectives import signal
+
+OF_BETAS = ("cosine", "linear", "linear-beta")
+"""Kinds that know whole steps only."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
     """Keys of ``objective.schedule``; the comments in the option files say what they do."""
 
-    kind: Literal["cosine", "linear"]
+    kind: Literal["cosine", "edm", "flow", "linear", "linear-beta", "sigmoid"]
     steps: int
     start: float
     end: float
+    tau: float
+    shift: float
+    zero_terminal_snr: bool
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps)
-        if self.kind == "linear" and not 0 < self.start <= self.end:
-            raise ValueError(f"start is {self.start} but must be more than 0 and at most end, {self.end}")
-        if self.kind == "linear" and self.end >= 1:
-            raise ValueError(f"end is {self.end} but must be below 1")
+        at_least(2, steps=self.steps)
+        if self.kind in {"linear", "linear-beta"}:
+            if not 0 < self.start <= self.end:
+                raise ValueError(f"start is {self.start} but must be more than 0 and at most end, {self.end}")
+            if self.end >= 1:
+                raise ValueError(f"end is {self.end} but must be below 1")
+        above(0, tau=self.tau, shift=self.shift)
+
+    @property
+    def ends_without_signal(self) -> bool:
+        """Whether alpha is 0 at the last training step."""
+        return self.zero_terminal_snr or self.kind == "flow"
 
 
-def linear(config: ScheduleConfig) -> Tensor:
-    """Betas on a straight line in sqrt(beta), the "linear" of Rombach et al. 2022: float64 (T,)."""
-    return torch.linspace(config.start**0.5, config.end**0.5, config.steps, dtype=torch.float64).square()
-
-
-def cosine(config: ScheduleConfig) -> Tensor:
-    """Betas of Nichol and Dhariwal 2021, eq. 17, with s = 0.008 and beta capped at 0.999: float64 (T,)."""
-    time = torch.arange(config.steps + 1, dtype=torch.float64) / config.steps
-    f = torch.cos((time + 0.008) / 1.008 * math.pi / 2).square()
-    return (1 - f[1:] / f[:-1]).clamp(max=0.999)
-
-
-BETAS: dict[str, Callable[[ScheduleConfig], Tensor]] = {"cosine": cosine, "linear": linear}
+def abar_of(config: ScheduleConfig) -> Tensor:
+    """abar_t of every training step: float64 (T,)."""
+    time = torch.arange(1, config.steps + 1, dtype=torch.float64) / config.steps
+    match config.kind:
+        case "cosine":
+            abar = torch.cumprod(1 - signal.cosine(config.steps), 0)
+        case "linear":
+            abar = torch.cumprod(1 - signal.linear(config.steps, config.start, config.end), 0)
+        case "linear-beta":
+            abar = torch.cumprod(1 - signal.linear_beta(config.steps, config.start, config.end), 0)
+        case "flow":
+            abar = signal.flow(time)
+        case "edm":
+            abar = signal.edm(time)
+        case "sigmoid":
+            abar = signal.sigmoid(time, config.tau)
+    if config.zero_terminal_snr:
+        abar = signal.zero_terminal(abar)
+    return abar if config.shift == 1 else signal.shifted(abar, config.shift)
 
 
 class Schedule(nn.Module):
@@ -57,7 +76,8 @@ class Schedule(nn.Module):
 
     def __init__(self, config: ScheduleConfig) -> None:
         super().__init__()
-        abar = torch.cumprod(1 - BETAS[config.kind](config), 0)
+        self.whole_steps, self.shift = config.kind in OF_BETAS, config.shift
+        abar = abar_of(config)
         self.register_buffer("alpha", abar.sqrt().float(), persistent=False)
         self.register_buffer("sigma", (1 - abar).sqrt().float(), persistent=False)
 
@@ -65,9 +85,30 @@ class Schedule(nn.Module):
         return len(self.alpha)
 
     def at(self, time: Tensor) -> Levels:
-        """Levels at ``time`` (B,) in [0, 1], of which each training step owns an equal share."""
+        """Levels at ``time`` (B,) in [0, 1]. Of schedules of betas each training step owns an equal share of it."""
+        if not self.whole_steps:
+            return self.step(time * len(self) - 1)
         index = (time * len(self)).long().clamp(0, len(self) - 1)
         return Levels(self.alpha[index], self.sigma[index], index.to(self.alpha.dtype))
+
+    def at_log_snr(self, log_snr: Tensor) -> Levels:
+        """Levels of any ``log_snr`` (B,), as it is before the shift; told as the nearest time beyond the ends."""
+        log_snr = log_snr - 2 * math.log(self.shift)
+        alpha, sigma = log_snr.sigmoid().sqrt(), (-log_snr).sigmoid().sqrt()
+        angle, angles = torch.atan2(sigma, alpha), torch.atan2(self.sigma, self.alpha)
+        high = torch.searchsorted(angles, angle).clamp(1, len(self) - 1)
+        low = high - 1
+        part = ((angle - angles[low]) / (angles[high] - angles[low]).clamp_min(1e-12)).clamp(0, 1)
+        return Levels(alpha, sigma, low + part)
+
+    def step(self, t: Tensor) -> Levels:
+        """Levels at training step ``t`` (B,), clipped to [0, T - 1]; between two steps, on the chord of both."""
+        t = t.to(self.alpha).clamp(0, len(self) - 1)
+        low, high = t.floor().long(), t.ceil().long()
+        alpha = torch.lerp(self.alpha[low], self.alpha[high], t.frac())
+        sigma = torch.lerp(self.sigma[low], self.sigma[high], t.frac())
+        length = alpha.hypot(sigma)
+        return Levels(alpha / length, sigma / length, t)
 
     def levels(self, steps: int) -> Levels:
         """Exactly ``steps`` levels from the last training step down, then the clean one: (``steps`` + 1,).

@@ -2,58 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
 from torch import Tensor
 
-from ldmkit.artifacts.random import RowRandom
-from ldmkit.protocols import Objective
 from ldmkit.values import Levels
-from ldmkit_objectives.distance import Norm, distance
-from ldmkit_objectives.schedules import Schedule, ScheduleConfig
-from ldmkit_objectives.times import Times, TimesConfig
+from ldmkit_objectives.diffusion import Diffusion
 
 
-class V(Objective):
-    """The network predicts v = alpha eps - sigma z0; every noise level weighs the same.
+class V(Diffusion):
+    """The network predicts v = alpha eps - sigma z0.
 
     Salimans and Ho 2022, "Progressive distillation for fast sampling of diffusion models", section 4 and appendix D.
-    Finite at every level, alpha = 0 among them.
+    Finite at every level, alpha = 0 among them. The divisor alpha^2 + sigma^2 is 1 but for rounding.
     """
 
-    @dataclass(frozen=True, kw_only=True)
-    class Config:
-        """Keys of ``objective=v``."""
+    def target(self, z0: Tensor, eps: Tensor, level: Levels) -> Tensor:
+        return level.alpha * eps + level.sigma * -z0
 
-        name: str
-        schedule: ScheduleConfig
-        times: TimesConfig
-        norm: Norm
+    def to_x0(self, prediction: Tensor, z_t: Tensor, level: Levels) -> Tensor:
+        """x0 = (alpha z_t - sigma v) / (alpha^2 + sigma^2)."""
+        return (level.alpha * z_t - level.sigma * prediction) / (level.alpha.square() + level.sigma.square())
 
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.schedule = Schedule(config.schedule)
-        self.times = Times(config.times)
-        self.distance = distance(config.norm)
-
-    def levels(self, steps: int) -> Levels:
-        return self.schedule.levels(steps)
-
-    def training_levels(self, random: RowRandom) -> Levels:
-        return self.schedule.at(self.times.draw(random, self.schedule.alpha.device))
-
-    def denoiser_to_x0(self, raw: Tensor, z_t: Tensor, level: Levels) -> Tensor:
-        """x0 = (alpha z_t - sigma v) / (alpha^2 + sigma^2); the divisor is 1 but for rounding."""
-        level = level.beside(z_t)
-        return (level.alpha * z_t - level.sigma * raw) / (level.alpha.square() + level.sigma.square())
-
-    def loss(
-        self, denoiser: Callable[[Tensor, Tensor, Any], Tensor], z0: Tensor, conditioning: Any, random: RowRandom
-    ) -> Tensor:
-        level = self.training_levels(random)
-        eps = random.normal("noise", z0.shape[1:], device=z0.device)
-        z_t = self.add_noise(z0, eps, level)
-        v = self.add_noise(eps, -z0, level)
-        return self.distance(denoiser(z_t, level.t, conditioning), v)
+    def eps_per_raw(self, level: Levels) -> Tensor:
+        """eps = (sigma z_t + alpha v) / (alpha^2 + sigma^2)."""
+        return level.alpha / (level.alpha.square() + level.sigma.square())

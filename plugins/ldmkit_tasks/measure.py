@@ -15,11 +15,11 @@ from ldmkit.protocols import FirstStage, Metric
 from ldmkit.registry.discovery import registry
 from ldmkit.run import Run
 from ldmkit.values import Batch, Fields, code_usage, to_pixels, to_uint8
-from ldmkit_tasks.pictures import drawing, sample
+from ldmkit_tasks.pictures import Drawn, drawing, sample
 
 SHOWN = 8
 """Reconstructions that are saved beside their originals."""
-RECONSTRUCTIONS, SAMPLES = "reconstructions", "samples"
+RECONSTRUCTIONS, SAMPLES, DRAWN = "reconstructions", "samples", "drawn"
 """What metrics are fed with."""
 FIRST_STAGE = "first_stage"
 """Where ``metrics.json`` says how much of a codebook held-out images use."""
@@ -38,7 +38,7 @@ def build_metrics(run: Run, on: Collection[str]) -> dict[str, Metric]:
 class Measurement:
     """The metrics of a run, what they found, by section, and what that depends on, by metric."""
 
-    def __init__(self, run: Run, on: Collection[str] = (RECONSTRUCTIONS, SAMPLES)) -> None:
+    def __init__(self, run: Run, on: Collection[str] = (RECONSTRUCTIONS, SAMPLES, DRAWN)) -> None:
         self.run = run
         self.metrics = build_metrics(run, on)
         self.sections: dict[str, dict[str, float]] = {}
@@ -124,9 +124,10 @@ def show_reconstructions(run: Run, pairs: list[tuple[Tensor, Tensor]]) -> None:
     run.loggers.on_sample(stage=RECONSTRUCTIONS, step=0, images=images, captions=[], path=path)
 
 
-def measure_samples(run: Run, model: LatentDiffusion, measurement: Measurement) -> tuple[Fields, Tensor]:
+def measure_samples(run: Run, model: LatentDiffusion, measurement: Measurement) -> Drawn:
     """Sample held-out prompts and measure whether the pictures obey what the model was told."""
-    fields, images = sample(run, model, run.settings.samples.count)
-    measurement.feed(SAMPLES, images, None, fields)
-    measurement.conclude(SAMPLES, {"count": len(images), **drawing(run, model)})
-    return fields, images
+    drawn = sample(run, model, run.settings.samples.count)
+    for on, images in ((DRAWN, drawn.decoded), (SAMPLES, drawn.images)):
+        measurement.feed(on, images, drawn.originals, drawn.fields)
+        measurement.conclude(on, {"count": len(images), **drawing(run, model)})
+    return drawn

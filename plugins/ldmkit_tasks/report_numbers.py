@@ -20,6 +20,13 @@ LABELS = {
     ("first_stage", "verified"): "Reconstructions verified",
     ("first_stage", "codebook_usage"): "Codes used by held-out images",
     ("prompt", "all"): "Prompts obeyed in full",
+    ("super_resolution", "psnr"): "Super-resolution PSNR",
+    ("super_resolution", "bicubic_psnr"): "PSNR of bicubic enlargement",
+    ("super_resolution", "lpips"): "Super-resolution LPIPS",
+    ("super_resolution", "bicubic_lpips"): "LPIPS of bicubic enlargement",
+    ("super_resolution", "lpips_random"): "Super-resolution LPIPS, random backbone",
+    ("super_resolution", "bicubic_lpips_random"): "LPIPS of bicubic enlargement, random backbone",
+    ("inpainting", "known_error"): "Error of known pixels as drawn, of 255",
     ("samples", "fid"): "FID",
     ("samples", "fid_random"): "FID, random features",
 }
@@ -57,7 +64,9 @@ def is_share(section: str, name: str) -> bool:
     """Whether a metric is a share, of pictures or of codes."""
     if is_count(name):
         return False
-    return section == "prompt" or name in {"verified", "codebook_usage"} or name.startswith(("precision", "recall"))
+    if section == "prompt":
+        return not name.endswith("_iou")
+    return name in {"verified", "codebook_usage"} or name.startswith(("precision", "recall"))
 
 
 def share(name: str, metrics: Mapping[str, float]) -> Share:
@@ -92,7 +101,7 @@ def figure(section: str, name: str, metrics: Mapping[str, float]) -> Figure:
         found = share(name, metrics)
         note = f"of {found.count}, 95% interval {100 * found.low:.0f} to {100 * found.high:.0f}%" if found.count else ""
         return Figure(label, percent(found.value), "%", note)
-    if name == "psnr":
+    if name.endswith("psnr"):
         return Figure(label, f"{metrics[name]:.1f}", "dB", _over(metrics, name))
     return Figure(label, plain(metrics[name]), "", _over(metrics, name))
 

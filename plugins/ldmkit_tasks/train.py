@@ -51,8 +51,8 @@ class Train(Task):
         )
         digest = assemble(run, model, fitted=fitted, first_stage=first_stage, cached=cached, denoiser=denoiser)
         with run.timed("samples"):
-            fields, images = measure_samples(run, model, measurement)
-            samples = save_samples(run, model, fields, images, digest)
+            drawn = measure_samples(run, model, measurement)
+            samples = save_samples(run, model, drawn, digest)
         write_json(run.directory / "metrics.json", measurement.results())
         write_summary(run, measurement, samples)
 

@@ -86,6 +86,22 @@ def test_each_conditioner_is_dropped_by_its_own_rate_row_by_row() -> None:
     assert torch.equal(vector, joined.with_dropout({"x": torch.ones(rows)}, (1, 1), random).vector)
 
 
+def test_conditioners_are_dropped_independently_of_each_other() -> None:
+    """Of 4000 rows, two independent indicators correlate by less than 4 / sqrt(4000) = 0.063."""
+    rows, names = (
+        4000,
+        ["text", "class", "semantic", "layout", "size", "scalar", "low-res", "inpaint", "image", "hf-text"],
+    )
+    joined = Conditioners({name: Numbers("x", CondSpec(vector=1), dropout=0.3) for name in names})
+    random = RowRandom.of(3, "denoiser", 7, range(rows))
+    vector = joined.with_dropout({"x": torch.ones(rows)}, (4, 4), random).vector
+    assert vector is not None
+    correlation = torch.corrcoef(vector.T) - torch.eye(len(names))
+    assert correlation.abs().max() < 4 / rows**0.5
+    again = joined.with_dropout({"x": torch.ones(rows)}, (4, 4), RowRandom.of(3, "denoiser", 8, range(rows))).vector
+    assert torch.corrcoef(torch.stack([vector[:, 0], again[:, 0]]))[0, 1].abs() < 4 / rows**0.5  # type: ignore[index]
+
+
 def test_what_a_part_leaves_on_the_cpu_follows_the_others() -> None:
     elsewhere = torch.ones(3, device="meta")
     joined = Conditioners(

@@ -12,6 +12,7 @@ from ldmkit.artifacts.random import RowRandom
 from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.diffusion.statistics import LatentStatistics
 from ldmkit.errors import ConfigError
+from ldmkit.values import Conditioning
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +137,16 @@ def test_the_loss_is_one_number_a_row_and_a_row_does_not_depend_on_its_batch(mod
     alone = unconditional.loss(z0[2:], {}, RowRandom.of(0, "test", 0, [2]))
     assert whole.shape == (3,)
     torch.testing.assert_close(whole[2:], alone)
+
+
+@pytest.mark.parametrize("objective", ["edm", "eps", "flow", "v", "x0"])
+def test_a_denoiser_gives_as_many_channels_as_the_objective_wants(objective: str) -> None:
+    config = ldmkit.compose(["scale=smoke", "cond=[]", f"objective={objective}", "objective.variance=learned"])
+    model = ldmkit.build(config)
+    z0 = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert model.denoiser(z0, torch.zeros(2), Conditioning()).shape == (2, 8, 4, 4)
+    assert model.loss(z0, {}, RowRandom.of(0, "test", 0, [0, 1])).isfinite().all()
+    assert model.sample(count=2, steps=2).isfinite().all()
 
 
 def test_initial_weights_are_a_function_of_the_seed_and_of_each_part_alone() -> None:

@@ -197,7 +197,7 @@ def test_a_tiling_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
 @pytest.fixture
 def model() -> LatentDiffusion:
     model = ldmkit.build(ldmkit.compose(["scale=smoke", "cond=[]"]))
-    model.first_stage = Blur()
+    model.first_stage = model.latents.first_stage = Blur()
     return model
 
 

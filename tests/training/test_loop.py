@@ -80,7 +80,7 @@ class Points:
         loss = (self.network(noisy) - batch).square().mean()
         if step == self.poison:
             loss = loss * float("nan")
-        yield "network", loss, {"noise": noisy.std()}
+        yield "network", loss, {"noise": noisy.std(), "not measured": torch.tensor(torch.nan)}
         assert step == self.poison or not torch.equal(before, self.network.net[0].weight)
         if "adversary" in self.players:
             yield "adversary", self.players["adversary"](self.network(noisy).detach()).square().mean(), {}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from ldmkit_conditioners.text import Text
-from ldmkit_conditioners.transformer import TextTransformer
+from ldmkit_conditioners.transformer import TokenTransformer
 
 from ldmkit.errors import CheckpointError, ConfigError
 from ldmkit.registry.schema import typed
@@ -61,6 +61,22 @@ def test_a_caption_means_the_same_beside_longer_ones(tmp_path: Path, training: b
     assert beside.vector is not None
     torch.testing.assert_close(beside.tokens[1], alone.tokens[0])
     torch.testing.assert_close(beside.vector[1], alone.vector[0])
+
+
+def test_the_number_of_pads_does_not_matter(tmp_path: Path) -> None:
+    short, long = fitted(tmp_path), fitted(tmp_path, length=40)
+    weights = short.state_dict()
+    weights["transformer.pos_emb.emb.weight"] = torch.cat(
+        [weights["transformer.pos_emb.emb.weight"], torch.ones(28, 32)]
+    )
+    long.load_state_dict(weights)
+    one, other = encode(short, "red", *CAPTIONS), encode(long, "red", *CAPTIONS)
+    assert one.tokens is not None
+    assert other.tokens is not None
+    assert other.tokens.shape[1] == 40
+    torch.testing.assert_close(other.tokens[:, :12], one.tokens, atol=1e-6, rtol=0)
+    torch.testing.assert_close(other.vector, one.vector, atol=1e-6, rtol=0)
+    assert not other.tokens[:, 12:].any()
 
 
 def test_pads_are_masked_and_zero(tmp_path: Path) -> None:
@@ -125,20 +141,44 @@ def test_a_long_caption_is_cut_and_that_is_said_once(tmp_path: Path, caplog: pyt
     part = fitted(tmp_path)
     with caplog.at_level(logging.WARNING, "ldmkit"):
         tokens = encode(part, "red " * 50, "blue").tokens
-        encode(part, "red " * 60)
+        encode(part, "red " * 60)  # of training batches, which come again, the first is enough
     assert tokens is not None
     assert tokens.shape[1] == 12
     assert [record.getMessage() for record in caplog.records] == [
-        "cond 'text': 1 of 2 captions of a batch are longer than 12 tokens (the longest has 51) and lose their end; "
-        "raise cond.text.length"
+        "cond 'text': 1 of 2 captions of a batch are longer than 12 tokens and lose their end, the longest (51 tokens) "
+        "being 'red red red red red red red red red red ...'; raise cond.text.length"
     ]
+
+
+def test_every_prompt_that_is_cut_is_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    part = fitted(tmp_path, length=5).eval()
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "ldmkit"):
+        for prompt in ("red " * 5, "red", "blue " * 5, "blue " * 5):
+            encode(part, prompt, "red")
+    said = [record.getMessage() for record in caplog.records]
+    assert [text.split("'")[3].split()[0] for text in said] == ["red", "blue"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", " \n", "\N{UNICORN FACE}\N{ROCKET}", "\u05e9\u05dc\u05d5\u05dd", "rot\u0000\ud800"]
+)
+def test_any_text_is_read_without_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str) -> None:
+    with caplog.at_level(logging.WARNING, "ldmkit"):
+        tokens = encode(fitted(tmp_path), text).tokens
+    assert tokens is not None
+    assert tokens.isfinite().all()
+    assert not caplog.records
 
 
 def test_fitting_says_how_many_captions_are_too_long(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "ldmkit"):
         fitted(tmp_path, length=5)
     (record,) = caplog.records
-    assert "6 of 6 captions of the data are longer than 5 tokens (the longest has 9)" in record.getMessage()
+    assert (
+        "6 of 6 captions of the data are longer than 5 tokens and lose their end, the longest (9 "
+        in record.getMessage()
+    )
 
 
 def test_what_was_fitted_is_restored_elsewhere(tmp_path: Path) -> None:
@@ -192,7 +232,7 @@ def test_the_papers_text_encoders_have_their_parameters(width: int, count: int |
 
 
 def test_the_inner_width_of_attention_does_not_depend_on_the_width() -> None:
-    encoder = TextTransformer(vocabulary=16, length=4, width=24, depth=1, heads=2, head_channels=5)
+    encoder = TokenTransformer(vocabulary=16, length=4, width=24, depth=1, heads=2, head_channels=5)
     pieces, mask = torch.tensor([[2, 3, 0, 0]]), torch.tensor([[True, True, False, False]])
     assert encoder(pieces, mask).shape == (1, 4, 24)
     assert encoder.state_dict()["attn_layers.layers.0.1.to_q.weight"].shape == (10, 24)

@@ -257,12 +257,42 @@ def test_folders_called_like_splits_are_pointed_out(folder, tmp_path):
     assert folder().notices == ["the folders train, val count as classes; if they are splits, point data.path at one"]
 
 
-def test_a_folder_without_annotations_has_no_fields(folder, tmp_path):
+FRAMING = {"original_height", "original_width", "crop_top", "crop_left"}
+
+
+def test_a_folder_without_annotations_has_fields_of_size_alone(folder, tmp_path):
     for seed in range(2):
         save(tmp_path / f"{seed}.png", seed)
     source = folder()
-    assert dict(source.spec.fields) == {}
-    assert dict(source.fields("train", [0])) == {}
+    assert set(source.spec.fields) == set(source.fields("train", [0])) == FRAMING
+
+
+@pytest.mark.parametrize(
+    ("resize", "size", "expected"),
+    [
+        ("crop", (32, 16), (16, 32, 0, 4)),  # 8 of 32 pixels are cut away at the left, and all is halved
+        ("crop", (12, 24), (24, 12, 4, 0)),
+        ("crop", (8, 8), (8, 8, 0, 0)),
+        ("squash", (32, 16), (16, 32, 0, 0)),
+    ],
+)
+def test_fields_say_the_original_size_and_what_was_cut_from_the_scaled_image(folder, tmp_path, resize, size, expected):
+    for seed in range(2):
+        save(tmp_path / f"{seed}.png", seed, size)
+    fields = folder(resize=resize).fields("train", [0])
+    got = [fields[name] for name in ("original_height", "original_width", "crop_top", "crop_left")]
+    assert torch.cat(got).tolist() == list(expected)
+    assert all(value.dtype == torch.float32 for value in got)
+
+
+def test_a_column_that_states_the_original_size_wins(folder, tmp_path):
+    for seed in range(3):
+        save(tmp_path / f"{seed}.png", seed)
+    lines = [{"file_name": f"{seed}.png", "original_height": 4000 + seed} for seed in range(3)]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    source = folder()
+    assert (source.fields("train", [0, 1])["original_height"] >= 4000).all()
+    assert set(source.spec.fields) == FRAMING
 
 
 def test_fields_decode_nothing_until_a_map_is_asked_for(folder, tmp_path, monkeypatch):
@@ -294,7 +324,7 @@ def test_fields_are_those_of_the_batch(folder, tmp_path):
     lines = [{"file_name": f"{seed % 2}/{seed}.png", "text": f"picture {seed}", "score": seed / 4} for seed in range(6)]
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
     source = folder(validation=0.5)
-    assert set(source.spec.fields) == {"caption", "class", "score", "semantic"}
+    assert set(source.spec.fields) == {"caption", "class", "score", "semantic"} | FRAMING
     for split in ("train", "validation"):
         batch, fields = source.read(split, [2, 0]), source.fields(split, [2, 0])
         assert batch.fields["caption"] == fields["caption"]

@@ -59,6 +59,36 @@ def test_values_are_what_the_spec_says():
         assert seen == {word for word in text.split() if word in shown} - {"background"}
 
 
+def test_boxes_are_tight_around_the_objects_that_the_map_shows():
+    source = shapes(size=128)
+    batch = source.read("train", range(60))
+    names, shown = source.spec.fields["boxes"].names, source.spec.fields["semantic"].names
+    for semantic, boxes, label in zip(
+        batch.fields["semantic"], batch.fields["boxes"], batch.fields["class"], strict=True
+    ):
+        assert boxes[0, 4] == label
+        shapes_in = [names[int(index)].split()[1] for index in boxes[:, 4]]
+        if len(set(shapes_in)) < len(shapes_in):
+            continue  # the map cannot tell two objects of one shape apart
+        for box, shape in zip(boxes, shapes_in, strict=True):
+            rows, columns = torch.where(semantic == shown.index(shape))
+            seen = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / 128
+            assert (box[:4] - seen).abs().max() < 2.5 / 128  # a triangle's tip is thin
+
+
+def test_the_radius_is_that_of_a_circle_of_equal_area():
+    batch = shapes(two_objects=0.0, size=128).read("train", range(50))
+    area = (batch.fields["semantic"] > 0).float().mean((1, 2))
+    torch.testing.assert_close((area / np.pi).sqrt(), batch.fields["radius"], rtol=0.03, atol=0)
+
+
+def test_a_picture_is_a_photograph_of_its_own_size_that_nothing_is_cut_from():
+    fields = shapes(size=48).fields("train", range(3))
+    assert {name: fields[name].tolist() for name in fields if name.startswith(("original", "crop"))} == {
+        "original_height": [48.0] * 3, "original_width": [48.0] * 3, "crop_top": [0.0] * 3, "crop_left": [0.0] * 3
+    }  # fmt: skip
+
+
 def test_area_of_the_semantic_map_is_that_of_the_stated_size():
     source = shapes(two_objects=0.0)
     batch = source.read("train", range(100))

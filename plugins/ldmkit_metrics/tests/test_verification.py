@@ -69,3 +69,13 @@ def test_an_aspect_that_is_never_right_is_zero_and_not_missing() -> None:
     metric = Prompt(Prompt.Config(name="prompt"), data=Brightness())
     metric.update(IMAGES, None, {"level": [0] * 4, "wide": [False] * 4})
     assert metric.compute() == {"colour": 0.0, "size": 0.0, "all": 0.0, "count": 4}
+
+
+def test_prompt_gives_the_mean_of_a_score() -> None:
+    class Graded(Brightness):
+        def verify(self, images: torch.Tensor, fields: Fields) -> Mapping[str, torch.Tensor] | None:
+            score = images.double().mean((1, 2, 3)) / 4
+            return {"iou": score, "all": score >= 0.8}
+
+    metric = fed(Prompt(Prompt.Config(name="prompt"), data=Graded()))
+    assert metric.compute() == {"iou": 0.625, "all": 0.25, "count": 4}

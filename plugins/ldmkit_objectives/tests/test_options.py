@@ -6,14 +6,17 @@ from typing import Any, get_type_hints
 
 import ldmkit_objectives
 import pytest
+from ldmkit_objectives.edm import EDM
 from ldmkit_objectives.eps import Eps
+from ldmkit_objectives.flow import Flow
 from ldmkit_objectives.v import V
+from ldmkit_objectives.x0 import X0
 from omegaconf import OmegaConf
 
 from ldmkit.registry.schema import typed
 
 OPTIONS = Path(ldmkit_objectives.__file__).parent / "conf" / "objective"
-PARTS: dict[str, Any] = {"eps": Eps, "v": V}
+PARTS: dict[str, Any] = {"edm": EDM, "eps": Eps, "flow": Flow, "v": V, "x0": X0}
 TIMES = {"distribution": "logit-normal", "mean": 0.5, "std": 1.0}
 
 

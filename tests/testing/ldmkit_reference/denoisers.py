@@ -29,7 +29,7 @@ class Mixer(Denoiser):
         self.time = nn.Linear(2, config.width)
         self.tokens = nn.Linear(cond.tokens, config.width) if cond.tokens else None
         self.vector = nn.Linear(cond.vector, config.width) if cond.vector else None
-        self.last = nn.Conv2d(config.width, latent.channels, 3, padding=1)
+        self.last = nn.Conv2d(config.width, latent.outputs, 3, padding=1)
 
     def prepare(self, conditioning: Conditioning) -> Any:
         told: Any = 0.0
