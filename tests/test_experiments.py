@@ -13,6 +13,7 @@ import yaml
 from torch import nn
 
 import ldmkit
+from ldmkit import models
 from ldmkit.cli import main
 from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.errors import ConfigError
@@ -63,11 +64,18 @@ def composer() -> Composer:
 
 
 def build(config: dict[str, Any], clip: Path) -> LatentDiffusion:
-    """The model of a recipe, on no device; ``clip`` is what it has in place of CLIP ViT-L/14."""
+    """The model of a recipe, its networks on no device; ``clip`` is what it has in place of CLIP ViT-L/14."""
     for name in config["cond"].keys() & {"hf-text"}:
         config["cond"][name]["path"] = str(clip)
-    with torch.device("meta"):
-        return ldmkit.build(config, DataSpec(size=config["data"]["size"], channels=3, fields=FIELDS))
+    build_part = models.build_part
+
+    def on_no_device(kind: str, *args: Any, **runtime: Any) -> Any:
+        with torch.device("meta" if kind in {"model", "cond", "denoiser"} else "cpu"):
+            return build_part(kind, *args, **runtime)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "build_part", on_no_device)
+        return models.build(config, DataSpec(size=config["data"]["size"], channels=3, fields=FIELDS))
 
 
 def shapes(network: nn.Module) -> Counter[str]:
@@ -158,7 +166,7 @@ def test_the_first_stage_the_schedule_and_the_size_are_the_published_ones(name: 
         first_stage = build_first_stage(config, DataSpec(size=size, channels=3))
     assert first_stage.spec.channels == channels
     assert shapes(first_stage) == manifest(FIRST_STAGES / f"first_stage-{option}.tsv")
-    objective = ldmkit.models.build_part("objective", config["objective"])
+    objective = models.build_part("objective", config["objective"])
     noisiest = objective.levels(1000)[0]
     assert float(noisiest.alpha) ** 2 == pytest.approx(abar, abs=5e-7)
 
