@@ -18,7 +18,7 @@ from ldmkit.diffusion.latent_space import LatentSpace
 from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.diffusion.statistics import LatentStatistics
 from ldmkit.errors import CheckpointError, ConfigError
-from ldmkit.protocols import Conditioner, DataSource, FirstStage, FirstStageLoss, Guidance
+from ldmkit.protocols import Conditioner, DataSource, Denoiser, FirstStage, FirstStageLoss, Guidance
 from ldmkit.registry.composing import check
 from ldmkit.registry.discovery import registry
 from ldmkit.registry.schema import typed
@@ -74,7 +74,8 @@ def _untrained(config: Mapping[str, Any], data: DataSpec) -> LatentDiffusion:
     latent = replace(latents.spec, predictions=objective.predictions)
     with seeded(seed, "denoiser"):
         denoiser = build_part("denoiser", config["denoiser"], latent=latent, cond=joined.spec)
-    return LatentDiffusion(
+    _check_grid(config, data, latents.spec.factor, denoiser)
+    model = LatentDiffusion(
         data=data,
         latents=latents,
         conditioners=joined,
@@ -83,6 +84,8 @@ def _untrained(config: Mapping[str, Any], data: DataSpec) -> LatentDiffusion:
         guidance=guidance,
         sampler=build_part("sampler", config["sampler"]),
     )
+    model.objective.levels(model.sampler.steps, model.sampler.spacing)  # refuses what cannot be had
+    return model
 
 
 def build_first_stage(config: Mapping[str, Any], data: DataSpec) -> FirstStage:
@@ -237,12 +240,16 @@ def check_size(size: int, first_stage: FirstStage, name: str) -> None:
     """Raise ConfigError where images of ``size`` pixels do not divide by the factor of ``first_stage``."""
     factor = first_stage.spec.factor
     if size % factor:
-        lower = size // factor * factor
-        sizes = [str(near) for near in (lower, lower + factor) if near]
         raise ConfigError(
-            f"images of {size} pixels do not divide by the factor {factor} of model '{name}'; "
-            f"nearest that do: data.size={' or data.size='.join(sizes)}"
+            f"images of {size} pixels do not divide by the factor {factor} of model '{name}'; {_nearest(size, factor)}"
         )
+
+
+def _nearest(size: int, multiple: int) -> str:
+    """Say which sizes of images near ``size`` are multiples of ``multiple``."""
+    lower = size // multiple * multiple
+    sizes = [str(near) for near in (lower, lower + multiple) if near]
+    return f"nearest that do: data.size={' or data.size='.join(sizes)}"
 
 
 def _check_guidance(config: Mapping[str, Any], guidance: Guidance) -> None:
@@ -262,4 +269,15 @@ def _check_accepted(config: Mapping[str, Any], conditioners: Conditioners) -> No
         raise ConfigError(
             f"denoiser '{config['denoiser']['name']}' takes {', '.join(sorted(accepts)) or 'no conditioning'}, "
             f"but cond=[{','.join(config['cond'])}] yields {', '.join(sorted(refused))}"
+        )
+
+
+def _check_grid(config: Mapping[str, Any], data: DataSpec, factor: int, denoiser: Denoiser) -> None:
+    """Raise ConfigError where ``denoiser`` cannot take what a first stage of ``factor`` makes of images of ``data``."""
+    grid, multiple = data.size // factor, denoiser.multiple
+    if grid % multiple:
+        raise ConfigError(
+            f"latents of {grid}x{grid}, which model '{config['model']['name']}' makes of images of {data.size} pixels,"
+            f" do not divide by the {multiple} of denoiser '{config['denoiser']['name']}';"
+            f" {_nearest(data.size, factor * multiple)}"
         )

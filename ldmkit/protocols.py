@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ldmkit.artifacts.random import RowRandom
-from ldmkit.specs import CondSpec, DataSpec, FieldSpec, LatentSpec, OptimizerSpec, Reach
+from ldmkit.specs import CondSpec, DataSpec, FieldSpec, LatentSpec, OptimizerSpec, Reach, Spacing
 from ldmkit.values import Batch, Conditioning, Fields, Levels, Posterior, Reconstruction
 
 log = logging.getLogger("ldmkit")
@@ -164,10 +164,12 @@ class Denoiser(nn.Module, ABC):
     """The network. Built with ``latent`` (:class:`LatentSpec`) and ``cond`` (:class:`CondSpec`).
 
     ``accepts`` names the forms of conditioning it can take; the kernel refuses others before anything is built.
+    ``multiple`` is what h and w of the latents must be multiples of; the kernel refuses others before it trains.
     ``perturbable`` says that it has self-attention and :meth:`perturb`, which perturbed-attention guidance needs.
     """
 
     accepts: ClassVar[frozenset[str]]
+    multiple: int = 1
     perturbable: ClassVar[bool] = False
 
     def prepare(self, conditioning: Conditioning) -> Any:
@@ -200,10 +202,12 @@ class Objective(nn.Module, ABC):
     predictions: int = 1
 
     @abstractmethod
-    def levels(self, steps: int) -> Levels:
+    def levels(self, steps: int, spacing: Spacing = "trailing") -> Levels:
         """Exactly ``steps`` levels from the most noise down, and the clean level (alpha 1, sigma 0) behind them.
 
-        So the result has length ``steps`` + 1. Raises ValueError when ``steps`` is below 1.
+        So the result has length ``steps`` + 1. Given the levels of training, ``ldmkit.diffusion.spacing.spaced``
+        places them; ``"compvis"`` alone gives the number and the end of the original code. Raises ValueError when
+        ``steps`` is below 1.
         """
 
     @abstractmethod
@@ -280,19 +284,39 @@ class Guidance(ABC):
         """
 
 
-class Sampler(ABC):
-    """Walks from noise to a latent. Knows no network and no objective class.
+OnStep = Callable[[int, Levels, Tensor, Tensor], None]
+"""Told at each step of a sampler: its number from 0, its level, z there, and the estimate of x0."""
 
-    ``steps`` is the number of levels to ask the objective for when the caller names none.
+
+def unwatched(step: int, level: Levels, z: Tensor, x0: Tensor) -> None:
+    """An :data:`OnStep` that does nothing."""
+
+
+class Sampler(ABC):
+    """Walks down the noise levels. Knows no network and no objective class.
+
+    ``steps`` is the number of levels to ask the objective for when the caller names none, ``spacing`` how they are
+    placed. ``order`` is the order with which the walk approaches the exact solution of the probability-flow ODE as
+    steps get smaller; None where it does not, as with fresh noise: then it approaches the distribution of the data.
     """
 
     steps: int
+    spacing: Spacing = "trailing"
+    order: int | None = None
+
+    def evaluations(self, steps: int) -> int | None:
+        """Evaluations of the denoiser in ``steps`` steps that end at sigma = 0; None where the data decide."""
+        return steps
 
     @abstractmethod
-    def sample(self, denoise: Denoise, noise: Tensor, levels: Levels, random: RowRandom) -> Tensor:
-        """Noise (B, c, h, w) of unit variance => z0, calling ``denoise`` at ``levels[0]`` .. ``levels[-2]``.
+    def sample(
+        self, denoise: Denoise, z: Tensor, levels: Levels, random: RowRandom, on_step: OnStep = unwatched
+    ) -> Tensor:
+        """z at ``levels[0]`` => z at ``levels[-1]``, which is z0 where that is clean: (B, c, h, w).
 
-        ``random`` has one stream for each row, for samplers that add noise on the way.
+        The walk may begin and end at any level: ``levels[3:]`` goes on from there. ``denoise`` is called at the levels
+        given and, by methods of several evaluations a step, between them (:meth:`Levels.at`). ``random`` has one
+        stream for each row, for samplers that add noise on the way. ``levels`` are on the CPU whatever z is on.
         """
 
 

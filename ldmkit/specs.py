@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
+
+Spacing = Literal["trailing", "leading", "linspace", "karras", "exponential", "uniform-log-snr", "beta", "compvis"]
+"""How the levels of a sampling run are placed among those of training; ``ldmkit.diffusion.spacing`` defines each."""
 
 FIELD_KINDS = ("text", "label", "map", "boxes", "image", "mask", "scalar")
 

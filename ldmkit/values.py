@@ -151,26 +151,62 @@ class Conditioning:
 class Levels:
     """Noise levels z_t = alpha z0 + sigma eps, with the time ``t`` that the network is told; each (T,) or 0-d.
 
-    ``levels[i]`` is one level. In training the axis is the batch: one level for each row.
+    ``levels[i]`` is one level. In training the axis is the batch: one level for each row. ``path`` has, for levels to
+    sample at, those that they were taken from: all that the network was trained on, from little noise to much.
     """
 
     alpha: Tensor
     sigma: Tensor
     t: Tensor
+    path: Levels | None = None
 
     def __len__(self) -> int:
         return len(self.alpha)
 
     def __getitem__(self, index: Any) -> Levels:
-        return Levels(self.alpha[index], self.sigma[index], self.t[index])
+        return Levels(self.alpha[index], self.sigma[index], self.t[index], self.path)
 
-    def to(self, device: torch.device | str) -> Levels:
-        return Levels(self.alpha.to(device), self.sigma.to(device), self.t.to(device))
+    def to(self, *args: Any) -> Levels:
+        """Move or convert, as ``Tensor.to`` does."""
+        path = None if self.path is None else self.path.to(*args)
+        return Levels(self.alpha.to(*args), self.sigma.to(*args), self.t.to(*args), path)
+
+    def double(self) -> Levels:
+        """In double precision: differences of log-SNR need it where steps are many."""
+        return self.to(torch.float64)
+
+    @staticmethod
+    def joined(parts: Sequence[Levels]) -> Levels:
+        """The levels of all ``parts``, one behind the other, without a path."""
+        alpha, sigma, t = (torch.cat([getattr(part, name) for part in parts]) for name in ("alpha", "sigma", "t"))
+        return Levels(alpha, sigma, t)
 
     @property
     def log_snr(self) -> Tensor:
         """log(alpha^2 / sigma^2); +inf at sigma = 0, -inf at alpha = 0."""
         return 2 * (self.alpha.log() - self.sigma.log())
+
+    @property
+    def scale(self) -> Tensor:
+        """sqrt(alpha^2 + sigma^2), the deviation of z_t where z0 has unit variance."""
+        return self.alpha.hypot(self.sigma)
+
+    def at(self, log_snr: Tensor) -> Levels:
+        """Levels of any ``log_snr`` (N,) on the path of these.
+
+        Where it lies between two levels of the path (of these, where there is none), t and alpha^2 + sigma^2 are
+        straight lines in the angle atan(sigma / alpha); beyond its ends they stay as they are there.
+        """
+        path = self.path or self
+        angles = torch.atan2(path.sigma.double(), path.alpha.double())
+        order = angles.argsort()
+        angle = torch.atan(torch.exp(-log_snr.double() / 2))
+        above = torch.searchsorted(angles[order], angle).clamp(1, len(path) - 1)
+        low, high = order[above - 1], order[above]
+        part = ((angle - angles[low]) / (angles[high] - angles[low])).clamp(0, 1)
+        power, t = (torch.lerp(line[low], line[high], part) for line in (path.scale.double().square(), path.t.double()))
+        alpha, sigma = (power * log_snr.double().sigmoid()).sqrt(), (power * (-log_snr.double()).sigmoid()).sqrt()
+        return Levels(alpha, sigma, t, self.path).to(self.alpha.dtype)
 
     def beside(self, latents: Tensor) -> Levels:
         """Shape alpha and sigma so that they broadcast against ``latents`` (B, C, h, w), with one ``t`` a row."""

@@ -41,6 +41,9 @@ VARIANTS = [
         "unet",
         ["denoiser.transformer_depth=[1,2]", "denoiser.projection=linear", "denoiser.checkpointing=true"],
     ),
+    ("denoiser", "dit", ["denoiser.tokens=in-context"]),
+    ("denoiser", "dit", ["denoiser.tokens=joint", "denoiser.qk_norm=true", "denoiser.patch_size=2"]),
+    ("denoiser", "uvit", ["denoiser.learned_positions=4", "denoiser.patch_size=2"]),
     ("objective", "v", ["objective.schedule.kind=linear", "objective.times.distribution=logit-normal"]),
     (
         "guidance",
@@ -55,7 +58,10 @@ VARIANTS = [
     ("objective", "x0", ["objective.times.distribution=laplace", "objective.schedule.kind=edm"]),
     ("objective", "x0", ["objective.weight=min-snr", "objective.schedule.zero_terminal_snr=true"]),
     ("objective", "flow", ["objective.variance=learned", "objective.schedule.shift=3.0", "objective.weight=p2"]),
-    ("sampler", "ddim", ["sampler.eta=1.0"]),
+    ("sampler", "ddpm", ["sampler.variance=large"]),
+    ("sampler", "deis", ["sampler.estimates=4"]),
+    ("sampler", "heun", ["sampler.churn=40"]),
+    ("sampler", "unipc", ["sampler.predictor=3"]),
 ]
 """Keys that make another part of an option, in form or in law."""
 

@@ -251,6 +251,12 @@ def test_twenty_runs_in_one_second_have_twenty_directories(tmp_path: Path) -> No
     ("overrides", "kind", "message"),
     [
         (["data.size=36"], ConfigError, r"36 pixels do not divide by the factor 8 .*data\.size=32 or data\.size=40"),
+        (
+            ["denoiser=dit", "denoiser.patch_size=3"],
+            ConfigError,
+            r"latents of 4x4, .* of images of 32 pixels, do not divide by the 3 of denoiser 'dit'.* data\.size=24",
+        ),
+        (["model=kl-f32"], ConfigError, r"latents of 1x1, .* the 2 of denoiser 'unet'; nearest that do: data\.size=64"),
         (["data=folder"], ConfigError, r"data\.path"),
         (["data=folder", "data.path=nowhere"], DataError, "nowhere"),
         (["cond.text.field=title"], ConfigError, r"needs the field 'title'.*caption"),

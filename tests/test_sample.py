@@ -228,7 +228,7 @@ def test_a_config_inside_a_checkpoint_cannot_name_a_callable(text: str, tmp_path
 def pictured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Checkpoints of models that were told pictures, and one that was told boxes and a number; nothing is trained."""
     from ldmkit.artifacts.checkpoint import commit, write_json, write_tensors
-    from ldmkit.models import SPEC, WEIGHTS, spec_as_json
+    from ldmkit.models import SPEC, WEIGHTS, build_data, spec_as_json
 
     found = {}
     for name, cond in {
@@ -236,8 +236,10 @@ def pictured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "fill": ["inpaint"],
         "two": ["inpaint", "image"],
         "twice": ["low-res", "image"],
+        "boxes": ["layout", "scalar"],
     }.items():
-        config = ldmkit.compose(["scale=smoke", f"cond=[{','.join(cond)}]", "model=kl-f4", "sampler.steps=2"])
+        more = ["cond.scalar.field=radius"] if "scalar" in cond else []
+        config = ldmkit.compose(["scale=smoke", f"cond=[{','.join(cond)}]", "model=kl-f4", "sampler.steps=2", *more])
         model = ldmkit.build(config)
 
         def write(directory: Path, config: Any = config, model: Any = model) -> None:
@@ -245,6 +247,9 @@ def pictured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             write_json(directory / SPEC, spec_as_json(model.data))
             for part in WEIGHTS:
                 write_tensors(directory / f"{part}.safetensors", getattr(model, part).state_dict())
+            for condition, conditioner in model.conditioners.items():
+                (directory / "conditioners" / condition).mkdir(parents=True)
+                conditioner.fit(build_data(config).fields("train", range(8)), directory / "conditioners" / condition)
 
         place = tmp_path_factory.mktemp("pictured") / name
         commit(place, write)
@@ -343,6 +348,20 @@ def test_a_caption_is_a_prompt(text: str, tmp_path: Path) -> None:
     main([text, "--caption", "a red circle", "--out", str(tmp_path / "a")])
     main([text, "a red circle", "--out", str(tmp_path / "b")])
     assert (pixels(tmp_path / "a" / "00000.png") == pixels(tmp_path / "b" / "00000.png")).all()
+
+
+def test_boxes_by_file_and_a_number_by_name(pictured: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "boxes.json").write_text('[{"box": [0.1, 0.1, 0.5, 0.5], "label": "red circle"}]')
+    drawn = []
+    for radius in ("0.1", "0.3"):
+        given = ["--boxes", str(tmp_path / "boxes.json"), "--field", f"radius={radius}"]
+        main([pictured["boxes"], *given, "-n", "2", "--out", str(tmp_path / radius)])
+        drawn.append(pixels(tmp_path / radius / "grid.png"))
+    assert drawn[0].shape == drawn[1].shape
+    with pytest.raises(ConfigError, match="--field radius=large: 'radius' takes a number"):
+        main([pictured["boxes"], "--boxes", str(tmp_path / "boxes.json"), "--field", "radius=large"])
+    with pytest.raises(ConfigError, match="boxes, radius is missing. Give --boxes FILE --field radius=VALUE"):
+        main([pictured["boxes"]])
 
 
 def test_boxes_are_fractions_and_names_of_classes(tmp_path: Path) -> None:

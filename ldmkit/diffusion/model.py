@@ -18,7 +18,7 @@ from ldmkit.diffusion.statistics import LatentStatistics
 from ldmkit.diffusion.tiling import DEFAULT_TILING, Tiling
 from ldmkit.diffusion.windows import Windows
 from ldmkit.errors import ConfigError
-from ldmkit.protocols import ConditionalDenoise, Denoiser, Guidance, Objective, Sampler
+from ldmkit.protocols import ConditionalDenoise, Denoiser, Guidance, Objective, OnStep, Sampler, unwatched
 from ldmkit.specs import DataSpec
 from ldmkit.values import Fields, to_device
 
@@ -115,6 +115,7 @@ class LatentDiffusion(nn.Module):
         tiling: Tiling | None = DEFAULT_TILING,
         window: int | None = None,
         paste: bool = True,
+        on_step: OnStep = unwatched,
     ) -> Tensor:
         """Draw pictures: float pixels in [-1, 1], (B, C, H, W).
 
@@ -124,7 +125,8 @@ class LatentDiffusion(nn.Module):
         drawn with seed ``seed`` + i (or ``seeds[i]``), and is the same picture alone or in any batch. ``size`` (H, W)
         defaults to that of a picture among the fields, then to the trained one; ``tiling`` is that of :meth:`decode`.
         ``window`` is the side in pixels of the :class:`Windows` that the denoiser sees of a larger picture, None: all
-        of it. Without ``paste``, pixels that a field gives exactly are left as decoded.
+        of it. Without ``paste``, pixels that a field gives exactly are left as decoded. ``on_step`` is told of each
+        step of each batch, as in :meth:`Sampler.sample`.
 
         Raises ConfigError when a field is missing, unknown, of the wrong form or one value instead of B, lengths or
         sizes differ, or a number of steps or pictures makes no sense.
@@ -149,7 +151,10 @@ class LatentDiffusion(nn.Module):
                 rows = slice(start, min(start + batch_size, total))
                 part, unwanted = ({name: value[rows] for name, value in each.items()} for each in (fields, negative))
                 estimate = self._estimate(part, unwanted, len(seeds[rows]), latent_size)
-                decoded = self.decode(self._sample(estimate, seeds[rows], steps, latent_size, windows), tiling)
+                z0 = self._sample(
+                    estimate, seeds[rows], steps=steps, latent_size=latent_size, windows=windows, on_step=on_step
+                )
+                decoded = self.decode(z0, tiling)
                 pictures.append(self.conditioners.paste(decoded, to_device(part, decoded.device)) if paste else decoded)
         return torch.cat(pictures) if pictures else torch.empty(0, self.data.channels, *(size or (self.data.size,) * 2))
 
@@ -160,16 +165,19 @@ class LatentDiffusion(nn.Module):
         self,
         estimate: ConditionalDenoise,
         seeds: Sequence[int],
+        *,
         steps: int,
         latent_size: tuple[int, int],
         windows: Windows | None,
+        on_step: OnStep,
     ) -> Tensor:
         random = RowRandom([(seed, "sample") for seed in seeds])
         if windows:
             estimate = windows.over(estimate, latent_size)
         denoise = self.guidance.guide(estimate, estimate.told(estimate.conditioners), estimate.told(()))
         noise = random.normal("noise", (self.first_stage.spec.channels, *latent_size), device=self.device)
-        return self.sampler.sample(denoise, noise, self.objective.levels(steps).to(self.device), random)
+        levels = self.objective.levels(steps, self.sampler.spacing).to("cpu")
+        return self.sampler.sample(denoise, levels.scale[0] * noise, levels, random, on_step)
 
     def _estimate(self, fields: Fields, negative: Fields, batch: int, latent_size: tuple[int, int]) -> X0Estimate:
         """The x0-estimate for ``batch`` rows; fields that no conditioner reads are left out."""

@@ -11,6 +11,7 @@ from unittest import SkipTest
 import torch
 from torch import Tensor
 
+from ldmkit.errors import ConfigError
 from ldmkit.protocols import Denoiser
 from ldmkit.specs import CondSpec, LatentSpec
 from ldmkit.testing.outputs import ROWS, ModuleSuite, largest_difference, normal, randomise
@@ -86,6 +87,16 @@ class DenoiserSuite(ModuleSuite):
             got = part(z, t, conditioning)
             assert got.shape == z.shape, f"expected {tuple(z.shape)}, got {tuple(got.shape)}"
             assert got.dtype == z.dtype, f"expected {z.dtype}, got {got.dtype}"
+
+    def test_it_takes_multiples_of_what_it_declares_and_refuses_other_sizes(self) -> None:
+        part, forms = self.ready(), self.forms()
+        for times in (1, 3):
+            z, t, conditioning = self.called_with(ROWS, forms, (times * part.multiple, part.multiple))
+            assert part(z, t, conditioning).shape == z.shape, f"expected to take latents of {tuple(z.shape[2:])}"
+        if part.multiple > 1:
+            inputs = self.called_with(ROWS, forms, (part.multiple, part.multiple + 1))
+            message = refusal(ConfigError, lambda: part(*inputs))
+            assert str(part.multiple) in message, f"expected the message to say {part.multiple}, got: {message}"
 
     def test_prepared_conditioning_gives_what_conditioning_gives(self) -> None:
         part = self.ready()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ldmkit.artifacts.random import RowRandom
 from ldmkit.protocols import Objective
+from ldmkit.specs import Spacing
 from ldmkit.testing.outputs import ROWS, ModuleSuite, largest_difference, normal
 from ldmkit.testing.process import untouched
 from ldmkit.testing.suite import refusal
@@ -64,6 +65,16 @@ class ObjectiveSuite(ModuleSuite):
             change = torch.atan2(levels.sigma.double(), levels.alpha.double()).diff()
             most = change.max().item()
             assert most < 0, f"expected less noise at each level of {steps} steps, got a change of {most:.2g}"
+
+    def test_every_spacing_gives_as_many_levels_with_less_noise_each_and_keeps_what_they_were_taken_from(self) -> None:
+        part = self.part()
+        for spacing in get_args(Spacing):
+            levels = part.levels(8, spacing)
+            expected = f"expected {8} + 1 levels of spacing={spacing}, got {len(levels)}"
+            assert len(levels) == 8 + 1 or spacing == "compvis", expected
+            change = torch.atan2(levels.sigma.double(), levels.alpha.double()).diff().max().item()
+            assert change < 0, f"expected less noise at each level of spacing={spacing}, got a change of {change:.2g}"
+            assert levels.path is not None, f"expected levels of spacing={spacing} to have their path, got none"
 
     def test_fewer_than_one_step_are_refused(self) -> None:
         for steps in (0, -1):

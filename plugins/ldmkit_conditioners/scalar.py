@@ -84,7 +84,7 @@ class Scalar(Conditioner):
                 "restore(directory), or load a run"
             )
         mean, spread = self._scale
-        values = ((self._finite(fields).double() - mean) / spread).float().to(self.absent.device)
+        values = (self._finite(fields).to(self.absent.device, torch.float32) - mean) / spread
         frequencies = 2.0 ** torch.arange(-3, self.config.frequencies - 3)
         return self._formed(self.layers(fourier_features(values, frequencies)))
 

@@ -16,7 +16,8 @@ from ldmkit_data.folder_resize import Square
 from ldmkit_data.folder_scan import numbers_first
 
 PIXELS, FRACTIONS, OBJECTS = "boxes", "box_fractions", "objects"
-"""Columns of boxes: [left, top, right, bottom, class] in pixels or in fractions; and as Hugging Face's
+"""Columns of boxes: [left, top, right, bottom, class] each, or {"box": [left, top, right, bottom], "label": class} as
+`ldmkit sample` reads them, in pixels or in fractions; and as Hugging Face's
 ImageFolder has them, {"bbox": [[x, y, width, height], ...], "categories": [...]} in pixels."""
 
 ROUNDED = 1e-3
@@ -72,7 +73,7 @@ def read_boxes(rows: Mapping[str, Row], column: str) -> dict[str, Boxes]:
 def _read(column: str, value: Any, row: Row) -> Boxes:
     try:
         value = json.loads(value) if isinstance(value, str) else value
-        stated = _objects(value) if column == OBJECTS else [(one[:4], *one[4:]) for one in value]
+        stated = _objects(value) if column == OBJECTS else list(map(_labelled, value))
         corners = np.array([box for box, _ in stated], np.float64).reshape(-1, 4)
         names = tuple(clean(str(name)) for _, name in stated)
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -91,6 +92,13 @@ def _read(column: str, value: Any, row: Row) -> Boxes:
                 "pixels"
             )
     return Boxes(corners, names, column == FRACTIONS, row.place)
+
+
+def _labelled(box: Any) -> tuple[list[float], Any]:
+    if isinstance(box, dict):
+        return box["box"], box["label"]
+    left, top, right, bottom, name = box
+    return [left, top, right, bottom], name
 
 
 def _objects(value: Any) -> list[tuple[list[float], Any]]:

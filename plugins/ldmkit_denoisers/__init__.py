@@ -9,9 +9,13 @@ def components() -> list[Component]:
     """Return the denoisers of this package."""
     return [
         Component(
+            "denoiser", "dit", "ldmkit_denoisers.dit:DiT", "diffusion transformer (DiT), or two of them joined (MMDiT)"
+        ),
+        Component(
             "denoiser",
             "unet",
             "ldmkit_denoisers.unet:UNet",
             "ADM UNet with spatial transformers (LDM, Stable Diffusion)",
         ),
+        Component("denoiser", "uvit", "ldmkit_denoisers.uvit:UViT", "transformer with long skip connections (U-ViT)"),
     ]

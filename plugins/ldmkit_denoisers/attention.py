@@ -8,6 +8,7 @@ Legend: B batch, N image positions, M tokens, C feature width, D token width, H 
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -48,25 +49,53 @@ def join_heads(features: Tensor) -> Tensor:
     return features.transpose(1, 2).flatten(2)
 
 
-class Attention(nn.Module):
-    """Multi-head attention of features of width C = ``channels`` to something of width D = ``tokens``."""
+class HeadNorm(nn.Module):
+    """Root mean square norm over the width of each head, with a learned scale (Zhang and Sennrich 2019)."""
 
-    def __init__(self, channels: int, tokens: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, H, N, d) => (B, H, N, d), in the type of the features."""
+        return F.rms_norm(features, self.weight.shape, self.weight.to(features.dtype), eps=1e-6)
+
+
+class Attention(nn.Module):
+    """Multi-head attention of features of width C = ``channels`` to something of width D = ``tokens``.
+
+    ``bias`` is that of Q, K and V. ``qk_norm`` gives each head's q and k a root mean square of one and a learned scale
+    (Esser et al. 2024, section 5.3.2), so that scores cannot grow without bound.
+    """
+
+    def __init__(
+        self, channels: int, tokens: int, heads: int, dropout: float, *, bias: bool = False, qk_norm: bool = False
+    ) -> None:
         super().__init__()
         self.heads = heads
-        self.to_q = nn.Linear(channels, channels, bias=False)
-        self.to_k = nn.Linear(tokens, channels, bias=False)
-        self.to_v = nn.Linear(tokens, channels, bias=False)
+        self.to_q = nn.Linear(channels, channels, bias=bias)
+        self.to_k = nn.Linear(tokens, channels, bias=bias)
+        self.to_v = nn.Linear(tokens, channels, bias=bias)
         self.to_out = nn.Sequential(nn.Linear(channels, channels), nn.Dropout(dropout))
+        self.norm_q = HeadNorm(channels // heads) if qk_norm else nn.Identity()
+        self.norm_k = HeadNorm(channels // heads) if qk_norm else nn.Identity()
+
+    def queries(self, features: Tensor) -> Tensor:
+        """Features (B, N, C) => Q (B, H, N, d)."""
+        return self.norm_q(split_heads(self.to_q(features), self.heads))
 
     def keys_values(self, tokens: Tensor) -> KeysValues:
         """Tokens (B, M, D) => K and V, each (B, H, M, d)."""
-        return split_heads(self.to_k(tokens), self.heads), split_heads(self.to_v(tokens), self.heads)
+        return self.norm_k(split_heads(self.to_k(tokens), self.heads)), split_heads(self.to_v(tokens), self.heads)
+
+    def out(self, attended: Tensor) -> Tensor:
+        """What the heads have found, (B, H, N, d) => (B, N, C)."""
+        return self.to_out(join_heads(attended))
 
     def forward(self, features: Tensor, keys_values: KeysValues | None = None, bias: Tensor | None = None) -> Tensor:
         """Features (B, N, C) attend to ``keys_values``, or to themselves where there are none: (B, N, C)."""
         k, v = self.keys_values(features) if keys_values is None else keys_values
-        return self.to_out(join_heads(attend(split_heads(self.to_q(features), self.heads), k, v, bias)))
+        return self.out(attend(self.queries(features), k, v, bias))
 
     def identity(self, features: Tensor) -> Tensor:
         """Self-attention in which each position attends to itself alone: (B, N, C) => (B, N, C)."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ldmkit_denoisers.attention import PlainAttention
+from ldmkit_denoisers.checkpointing import run
 from ldmkit_denoisers.prepared import Prepared
 from ldmkit_denoisers.residual import ResBlock
 from ldmkit_denoisers.transformer import SpatialTransformer
@@ -27,9 +26,8 @@ class Block(nn.ModuleList):
 
     def forward(self, features: Tensor, time: Tensor, prepared: Prepared) -> Tensor:
         """(B, C, h, w) => (B, C', h', w')."""
-        if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(self.compute, features, time, prepared, use_reentrant=False)
-        return self.compute(features, time, prepared)
+        computed: Tensor = run(self.compute, features, time, prepared, checkpointing=self.checkpointing)
+        return computed
 
     def compute(self, features: Tensor, time: Tensor, prepared: Prepared) -> Tensor:
         """(B, C, h, w) => (B, C', h', w'), keeping all that a backward pass needs."""

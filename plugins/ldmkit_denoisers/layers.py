@@ -23,6 +23,13 @@ def zeroed(layer: Layer) -> Layer:
     return layer
 
 
+def xavier(layer: nn.Linear) -> None:
+    """Xavier-uniform weights and a bias of zero, as in ViT (Dosovitskiy et al. 2021)."""
+    nn.init.xavier_uniform_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
 class Norm(nn.Module):
     """Normalisation of (B, C, h, w), computed in fp32 whatever the type of the features.
 

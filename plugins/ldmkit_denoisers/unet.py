@@ -16,10 +16,10 @@ from ldmkit.protocols import Denoiser, Perturbation
 from ldmkit.registry.ranges import at_least, below_one
 from ldmkit.specs import CondSpec, LatentSpec
 from ldmkit.values import Conditioning
-from ldmkit_denoisers.attention import MASKED, PlainAttention
+from ldmkit_denoisers.attention import PlainAttention
 from ldmkit_denoisers.block import Block
 from ldmkit_denoisers.layers import Norm, zeroed
-from ldmkit_denoisers.prepared import Prepared, check
+from ldmkit_denoisers.prepared import Prepared, check, silence_pads, with_map
 from ldmkit_denoisers.residual import Downsample, ResBlock, Upsample
 from ldmkit_denoisers.time_embedding import time_embedding, vector_embedding
 from ldmkit_denoisers.transformer import SpatialTransformer
@@ -70,6 +70,7 @@ class UNet(Denoiser):
     def __init__(self, config: Config, *, latent: LatentSpec, cond: CondSpec) -> None:
         super().__init__()
         self.config, self.latent, self.cond = config, latent, cond
+        self.multiple = 2 ** (len(config.multipliers) - 1)
         width = 4 * config.channels
         self.time_embed = nn.Sequential(nn.Linear(config.channels, width), nn.SiLU(), nn.Linear(width, width))
         if cond.vector:
@@ -166,14 +167,9 @@ class UNet(Denoiser):
 
     def prepare(self, conditioning: Conditioning) -> Prepared:
         """Compute K and V of the tokens for every cross-attention, and project the vector. Gradients pass."""
-        check(conditioning, self.cond)
-        tokens, mask, vector = conditioning.tokens, conditioning.mask, conditioning.vector
-        bias = None
-        if tokens is not None and mask is not None:
-            # Without a bias in to_k and to_v, tokens of zeros have K = V = 0: pads cannot be heard, whatever they hold.
-            tokens = tokens.masked_fill(~mask[:, :, None], 0)
-            bias = torch.zeros_like(mask, dtype=tokens.dtype).masked_fill(~mask, MASKED)[:, None, None, :]
-
+        check(conditioning, self.cond, "unet")
+        tokens, bias = silence_pads(conditioning)
+        vector = conditioning.vector
         keys_values = [transformer.keys_values(tokens) for transformer in self.transformers]
         return Prepared(keys_values, bias, None if vector is None else self.label_emb(vector), conditioning.map)
 
@@ -181,7 +177,7 @@ class UNet(Denoiser):
         return replace(prepared, perturbed=where)
 
     def forward(self, z: Tensor, t: Tensor, conditioning: Conditioning | Prepared) -> Tensor:
-        """Noisy latents (B, c, h, w) at times t (B,) => raw output (B, c, h, w), in the type of ``z``.
+        """Noisy latents (B, c, h, w) at times t (B,) => raw output (B, ``latent.outputs``, h, w), in the type of ``z``.
 
         Raises ConfigError when h or w cannot be halved as often as there are levels, and when the conditioning is not
         what the network was built for.
@@ -207,19 +203,14 @@ class UNet(Denoiser):
 
     def input(self, z: Tensor, prepared: Prepared) -> Tensor:
         """Check ``z`` and concatenate the map to it, in the memory format that the network computes in."""
-        divisor = 2 ** (len(self.config.multipliers) - 1)
-        if z.shape[1] != self.latent.channels or z.shape[2] % divisor or z.shape[3] % divisor:
-            raise ConfigError(
-                f"denoiser 'unet' got latents {tuple(z.shape)} but expected (B, {self.latent.channels}, h, w)"
-                f" with h and w multiples of {divisor}; change image_size or the number of multipliers"
-            )
-        if prepared.map is not None:
-            if prepared.map.shape[2:] != z.shape[2:]:
-                raise ConfigError(
-                    f"denoiser 'unet' got a map {tuple(prepared.map.shape)} but expected one of latent size"
-                    f" {tuple(z.shape[2:])}"
-                )
-            z = torch.cat([z, prepared.map.to(z.dtype)], dim=1)
+        z = with_map(
+            z,
+            prepared.map,
+            latent=self.latent,
+            multiple=self.multiple,
+            denoiser="unet",
+            remedy="change image_size or the number of multipliers",
+        )
         return z.contiguous(memory_format=torch.channels_last) if self.config.norm == "layer" else z
 
 

@@ -10,9 +10,11 @@ from typing import Any, Literal
 from torch import Tensor
 
 from ldmkit.artifacts.random import RowRandom
+from ldmkit.diffusion.spacing import spaced
 from ldmkit.errors import ConfigError
 from ldmkit.protocols import Objective
 from ldmkit.registry.ranges import above, at_least
+from ldmkit.specs import Spacing
 from ldmkit.values import Levels
 from ldmkit_objectives.distance import Norm, distance
 from ldmkit_objectives.schedules import Schedule, ScheduleConfig
@@ -74,8 +76,8 @@ class Diffusion(Objective):
         """``level``, given at unit variance, in the scale of z_t that this parameterisation is stated in."""
         return level
 
-    def levels(self, steps: int) -> Levels:
-        return self.scaled(self.schedule.levels(steps))
+    def levels(self, steps: int, spacing: Spacing = "trailing") -> Levels:
+        return spaced(self.scaled(self.schedule.table), steps, spacing)
 
     def training_levels(self, random: RowRandom) -> Levels:
         return self.scaled(self.times.draw(random, self.schedule))

@@ -12,7 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ldmkit.diffusion.spacing import spaced
 from ldmkit.registry.ranges import above, at_least
+from ldmkit.specs import Spacing
 from ldmkit.values import Levels
 from ldmkit_objectives import signal
 
@@ -110,24 +112,11 @@ class Schedule(nn.Module):
         length = alpha.hypot(sigma)
         return Levels(alpha / length, sigma / length, t)
 
-    def levels(self, steps: int) -> Levels:
-        """Exactly ``steps`` levels from the last training step down, then the clean one: (``steps`` + 1,).
+    @property
+    def table(self) -> Levels:
+        """All T levels, from least noise to most."""
+        return Levels(self.alpha, self.sigma, torch.arange(len(self)).to(self.alpha))
 
-        Up to T steps, the spacing "trailing" (Lin et al. 2024, table 2): T, T - T/n, ..., T/n, rounded, less one.
-        Beyond that, n times evenly from T - 1 to 0, between which the angle atan(sigma / alpha) is a straight line.
-        The clean level is told as t = 0, the nearest that the network knows. Raises ValueError below 1 step.
-        """
-        if steps < 1:
-            raise ValueError(f"got steps={steps} but expected 1 or more")
-        last = len(self) - 1
-        if steps <= len(self):
-            # Whole numbers, so that no two of them round to the same step.
-            times = [float((2 * len(self) * (steps - i) + steps) // (2 * steps) - 1) for i in range(steps)]
-        else:
-            times = [last * (1 - i / (steps - 1)) for i in range(steps)]
-        t = torch.tensor(times, dtype=torch.float64)
-        angles = torch.atan2(self.sigma.double(), self.alpha.double()).cpu()
-        angle = torch.lerp(angles[t.floor().long()], angles[t.ceil().long()], t.frac())
-        clean = torch.zeros(1, dtype=torch.float64)
-        angle, t = torch.cat([angle, clean]), torch.cat([t, clean])
-        return Levels(angle.cos().to(self.alpha), angle.sin().to(self.alpha), t.to(self.alpha))
+    def levels(self, steps: int, spacing: Spacing = "trailing") -> Levels:
+        """Levels to sample at: see :func:`ldmkit.diffusion.spacing.spaced`."""
+        return spaced(self.table, steps, spacing)

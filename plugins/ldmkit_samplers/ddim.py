@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ldmkit.artifacts.random import RowRandom
-from ldmkit.protocols import Denoise, Sampler
+from ldmkit.protocols import Denoise, OnStep, Sampler, unwatched
 from ldmkit.registry.ranges import at_least, between
+from ldmkit.specs import Spacing
 from ldmkit.values import Levels
 
 
@@ -25,6 +26,7 @@ class DDIM(Sampler):
 
         name: str
         steps: int
+        spacing: Spacing
         eta: float
 
         def __post_init__(self) -> None:
@@ -32,14 +34,17 @@ class DDIM(Sampler):
             between(0, 1, eta=self.eta)
 
     def __init__(self, config: Config) -> None:
-        self.steps = config.steps
+        self.steps, self.spacing = config.steps, config.spacing
         self.eta = config.eta
+        self.order = 1 if config.eta == 0 else None
 
-    def sample(self, denoise: Denoise, noise: Tensor, levels: Levels, random: RowRandom) -> Tensor:
+    def sample(
+        self, denoise: Denoise, z: Tensor, levels: Levels, random: RowRandom, on_step: OnStep = unwatched
+    ) -> Tensor:
         alpha, sigma = levels.alpha, levels.sigma
-        z = alpha[0].hypot(sigma[0]) * noise  # z_T of data of unit variance
         for i in range(len(levels) - 1):
             x0 = denoise(z, levels[i])
+            on_step(i, levels[i], z, x0)
             eps = (z - alpha[i] * x0) / sigma[i]
             snr_ratio = (alpha[i] * sigma[i + 1] / (alpha[i + 1] * sigma[i])).square()
             fresh = self.eta * sigma[i + 1] * (1 - snr_ratio).sqrt()  # eq. 16

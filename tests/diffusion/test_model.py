@@ -68,6 +68,19 @@ def test_pictures_are_pixels_of_the_trained_size_or_of_the_size_asked_for(model:
         model.sample(FIELDS, size=(33, 32))
 
 
+def test_each_step_is_told_with_its_level(model: LatentDiffusion) -> None:
+    told = []
+    model.sample(FIELDS, steps=3, batch_size=2, on_step=lambda *step: told.append(step))
+    assert [step for step, *_ in told] == [0, 1, 2, 0, 1, 2]
+    assert [level.t.item() for _, level, _, _ in told[:3]] == [999, 666, 332]
+    assert [(z.shape[0], x0.shape[0]) for _, _, z, x0 in told] == [(2, 2)] * 3 + [(1, 1)] * 3
+
+
+def test_steps_that_a_spacing_cannot_make_are_refused_before_anything_is_trained() -> None:
+    with pytest.raises(ConfigError, match="spacing=compvis cannot make 300 steps"):
+        ldmkit.build(ldmkit.compose(["scale=smoke", "sampler.steps=300", "sampler.spacing=compvis"]))
+
+
 def test_fields_that_are_missing_or_of_different_lengths_are_named(model: LatentDiffusion) -> None:
     with pytest.raises(ConfigError, match=r"conditioned on caption, class, but class is missing"):
         model.sample({"caption": ["a red circle"]})

@@ -46,6 +46,12 @@ def same(columns):
     [
         {"boxes": [[16, 8, 32, 24, "dog"], [32, 0, 48, 32, "cat"]]},
         {"box_fractions": [[0.25, 0.25, 0.5, 0.75, "dog"], [0.5, 0, 0.75, 1, "cat"]]},
+        {
+            "box_fractions": [
+                {"box": [0.25, 0.25, 0.5, 0.75], "label": "dog"},
+                {"box": [0.5, 0, 0.75, 1], "label": "cat"},
+            ]
+        },
         {"objects": {"bbox": [[16, 8, 16, 16], [32, 0, 16, 32]], "categories": ["dog", "cat"], "id": [3, 4]}},
         {"objects": {"bbox": [[16, 8, 16, 16], [32, 0, 16, 32]], "category": ["dog", "cat"]}},
     ],

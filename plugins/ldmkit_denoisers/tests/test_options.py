@@ -39,8 +39,9 @@ def test_the_option_file_has_the_keys_of_its_config_in_their_order_and_builds_it
     assert network.accepts == {"tokens", "vector", "map"}
 
 
-def test_every_key_has_a_comment() -> None:
-    lines = (OPTIONS / "unet.yaml").read_text().splitlines()
+@pytest.mark.parametrize("name", ["dit", "unet", "uvit"])
+def test_every_key_has_a_comment(name: str) -> None:
+    lines = (OPTIONS / f"{name}.yaml").read_text().splitlines()
     assert [line for line in lines if " # " not in line] == []
 
 

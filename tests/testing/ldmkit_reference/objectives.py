@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from ldmkit.artifacts.random import RowRandom
+from ldmkit.diffusion.spacing import spaced
 from ldmkit.protocols import Objective
+from ldmkit.specs import Spacing
 from ldmkit.values import Levels
 
 
@@ -26,10 +28,8 @@ class X0(Objective):
         super().__init__()
         self.scale = config.scale
 
-    def levels(self, steps: int) -> Levels:
-        if steps < 1:
-            raise ValueError(f"got {steps} steps, expected 1 or more")
-        return self.at(torch.linspace(1, 0, steps + 1, dtype=torch.float64))
+    def levels(self, steps: int, spacing: Spacing = "trailing") -> Levels:
+        return spaced(self.at(torch.arange(1, 1001, dtype=torch.float64) / 1000), steps, spacing)
 
     def training_levels(self, random: RowRandom) -> Levels:
         return self.at(random.uniform("time").double())

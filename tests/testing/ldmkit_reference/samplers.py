@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ldmkit.artifacts.random import RowRandom
-from ldmkit.protocols import ConditionalDenoise, Denoise, Guidance, Sampler
+from ldmkit.protocols import ConditionalDenoise, Denoise, Guidance, OnStep, Sampler, unwatched
 from ldmkit.values import Conditioning, Levels
 
 
 class Ancestral(Sampler):
-    """At each step: estimate x0, take ``fresh`` of the noise anew, the rest from the estimate."""
+    """At each step: estimate x0, take ``fresh`` of the noise that a step may take anew, the rest from the estimate."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -23,13 +23,17 @@ class Ancestral(Sampler):
     def __init__(self, config: Config) -> None:
         self.steps, self.fresh = config.steps, config.fresh
 
-    def sample(self, denoise: Denoise, noise: Tensor, levels: Levels, random: RowRandom) -> Tensor:
-        z = noise
+    def sample(
+        self, denoise: Denoise, z: Tensor, levels: Levels, random: RowRandom, on_step: OnStep = unwatched
+    ) -> Tensor:
+        noise = levels.sigma / levels.alpha
         for step in range(len(levels) - 1):
             x0 = denoise(z, levels[step])
+            on_step(step, levels[step], z, x0)
             eps = (z - levels.alpha[step] * x0) / levels.sigma[step]
+            share = self.fresh * (1 - (noise[step + 1] / noise[step]).square()).sqrt()
             fresh = random.normal(f"fresh {step}", z.shape[1:], dtype=z.dtype)
-            eps = (1 - self.fresh**2) ** 0.5 * eps + self.fresh * fresh
+            eps = (1 - share.square()).sqrt() * eps + share * fresh
             z = levels.alpha[step + 1] * x0 + levels.sigma[step + 1] * eps
         return z
 
