@@ -40,6 +40,17 @@ class Original:
     def __getitem__(self, rows: slice) -> Original:
         return Original(self.images[rows], self.strength, None if self.redraw is None else self.redraw[rows])
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        return self.images.shape[2], self.images.shape[3]
+
+    def fitting(self, asked: tuple[int, int] | None) -> tuple[int, int]:
+        """Its size; ConfigError where another one is ``asked`` for."""
+        if asked is not None and asked != self.size:
+            raise ConfigError(f"the picture to begin with is {self.size[0]}x{self.size[1]}, not {asked[0]}x{asked[1]}")
+        return self.size
+
     def left(self, levels: Levels) -> Levels:
         """The last levels, a share ``strength`` of the steps, but one step at least."""
         steps = max(1, round(self.strength * (len(levels) - 1)))
