@@ -381,7 +381,7 @@ def test_boxes_by_file_and_a_number_by_name(pictured: dict[str, str], tmp_path: 
     assert drawn[0].shape == drawn[1].shape
     with pytest.raises(ConfigError, match="--field radius=large: 'radius' takes a number"):
         main([pictured["boxes"], "--boxes", str(tmp_path / "boxes.json"), "--field", "radius=large"])
-    with pytest.raises(ConfigError, match="boxes, radius is missing. Give --boxes FILE --field radius=VALUE"):
+    with pytest.raises(ConfigError, match=r"boxes, radius is missing\. Give --boxes FILE --field radius=VALUE"):
         main([pictured["boxes"]])
 
 

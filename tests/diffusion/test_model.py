@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 from unittest import mock
 
 import pytest
 import torch
+import yaml
+from torch import Tensor
 
 import ldmkit
 from ldmkit.artifacts.random import RowRandom
@@ -15,6 +18,8 @@ from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.diffusion.statistics import LatentStatistics
 from ldmkit.errors import ConfigError
 from ldmkit.models import build_part
+from ldmkit.protocols import Sampler
+from ldmkit.registry.discovery import registry
 from ldmkit.values import Conditioning
 
 
@@ -75,6 +80,34 @@ def test_each_step_is_told_with_its_level(model: LatentDiffusion) -> None:
     assert [step for step, *_ in told] == [0, 1, 2, 0, 1, 2]
     assert [level.t.item() for _, level, _, _ in told[:3]] == [999, 666, 332]
     assert [(z.shape[0], x0.shape[0]) for _, _, z, x0 in told] == [(2, 2)] * 3 + [(1, 1)] * 3
+
+
+@pytest.fixture(scope="module")
+def samplers() -> dict[str, Sampler]:
+    files = [
+        plugin.config_dir / kind / f"{name}.yaml" for kind, name, plugin in registry().options() if kind == "sampler"
+    ]
+    nodes = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in files}
+    nodes["ode"].update(rtol=0.3, atol=0.3)
+    return {name: build_part("sampler", node) for name, node in nodes.items()}
+
+
+@pytest.mark.parametrize("objective", [option for kind, option, _ in registry().options() if kind == "objective"])
+def test_every_sampler_goes_with_every_objective(
+    model: LatentDiffusion, samplers: dict[str, Sampler], objective: str
+) -> None:
+    part = build_part("objective", ldmkit.compose(["scale=smoke", f"objective={objective}"])["objective"])
+    for name, sampler in samplers.items():
+        other = copy.deepcopy(model)
+        other.objective, other.sampler = part, sampler
+        told: list[Tensor] = []
+        other.sample(
+            {"caption": ["a red circle"], "class": torch.tensor([3])},
+            steps=3,
+            on_step=lambda *step, told=told: told.extend(step[2:]),
+        )  # type: ignore[misc]
+        assert len(told) == 6, name
+        assert all(each.isfinite().all() for each in told), name
 
 
 def test_steps_that_a_spacing_cannot_make_are_refused_before_anything_is_trained() -> None:
