@@ -157,7 +157,7 @@ class LatentDiffusion(nn.Module):
             for start in range(0, total, batch_size):
                 rows = slice(start, min(start + batch_size, total))
                 part, unwanted = ({name: value[rows] for name, value in each.items()} for each in (fields, negative))
-                estimate = self._estimate(part, unwanted, len(seeds[rows]), latent_size)
+                estimate: ConditionalDenoise = self._estimate(part, unwanted, len(seeds[rows]), latent_size)
                 if windows:
                     estimate = windows.over(estimate, latent_size)
                 begin = None if original is None else original[rows]
