@@ -15,7 +15,7 @@ from ldmkit.errors import ConfigError
 from ldmkit.exits import Arguments
 from ldmkit.models import find_checkpoint, load
 from ldmkit.pictures import save_grid, save_png
-from ldmkit.sample_fields import OPTIONS, fields_for, negative_for, repeat
+from ldmkit.sample_fields import OPTIONS, fields_for, negative_for, original_for, repeat
 from ldmkit.values import to_uint8
 
 
@@ -32,6 +32,8 @@ def main(argv: Sequence[str]) -> None:
     fields = {name: repeat(value, asked.n) for name, value in given.fields.items()}
     rows, total = given.rows, given.rows * asked.n
     negative = negative_for(model, asked.negative, total)
+    original = original_for(model, asked.original, asked.strength, asked.redraw, total)
+    model.latent_size(original.size if original else given.size)
     _make_writable(asked.out)
     with compute.autocast():
         images = to_uint8(
@@ -45,6 +47,7 @@ def main(argv: Sequence[str]) -> None:
                 batch_size=asked.batch_size,
                 tiling=Tiling(tile=asked.tile),
                 window=asked.window,
+                original=original,
             ).cpu()
         )
     digest, steps = verify(checkpoint), asked.steps or model.sampler.steps
@@ -87,6 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--field", metavar="NAME=VALUE", action="append", default=[], help="any field, by its name: a number, say"
     )
+    parser.add_argument("--from", metavar="FILE", type=Path, dest="original", help="a picture to begin with")
+    parser.add_argument("--strength", metavar="S", type=float, help="share of the steps it is noised by, 0 to 1 (0.6)")
+    parser.add_argument("--redraw", metavar="FILE", type=Path, help="a mask: only what is white in it is drawn anew")
     parser.add_argument("-n", metavar="N", type=_whole(1), default=1, help="pictures for each prompt (1)")
     parser.add_argument("--steps", metavar="N", type=_whole(1), help="sampler steps (the run's own)")
     parser.add_argument(

@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ldmkit.diffusion.editing import Original
 from ldmkit.diffusion.given import picture_size, specs_of
 from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.errors import ConfigError, DataError, did_you_mean
 from ldmkit.specs import FieldSpec
+from ldmkit.values import to_pixels
 
 OPTIONS = {
     "label": ("--label", "NAME", "a class by its name or number"),
@@ -73,6 +75,19 @@ def fields_for(
             f"Give {' '.join(_hint(name, specs) for name in missing)}"
         )
     return Rows(fields, rows, picture_size(fields, specs, size))
+
+
+def original_for(
+    model: LatentDiffusion, image: Path | None, strength: float | None, redraw: Path | None, rows: int
+) -> Original | None:
+    """``rows`` times the picture to begin with; ``strength`` is 0.6, or 1 where a mask says what is drawn anew."""
+    if image is None:
+        if strength is not None or redraw is not None:
+            raise ConfigError("--strength and --redraw need a picture to begin with: --from FILE")
+        return None
+    pixels = to_pixels(read_image(image, model.data.channels)).expand(rows, -1, -1, -1)
+    mask = None if redraw is None else read_mask(redraw).expand(rows, -1, -1)
+    return Original(pixels, (0.6 if mask is None else 1.0) if strength is None else strength, mask)
 
 
 def negative_for(model: LatentDiffusion, text: str, rows: int) -> dict[str, Any]:

@@ -81,6 +81,27 @@ def test_a_negative_prompt_needs_a_text_field(both: str, tmp_path: Path) -> None
         main([both, "--field", "class=0", "--field", f"semantic={tmp_path / 'map.png'}", "--negative", "dark"])
 
 
+def test_a_picture_to_begin_with_and_a_mask_of_what_is_drawn_anew(text: str, tmp_path: Path) -> None:
+    picture, mask = np.full((32, 32, 3), 200, np.uint8), np.zeros((32, 32), np.uint8)
+    mask[:, :16] = 255
+    for name, array in (("picture", picture), ("mask", mask)):
+        Image.fromarray(array).save(tmp_path / f"{name}.png")
+    begin = ["--from", str(tmp_path / "picture.png")]
+    main([text, "a red circle", *begin, "--redraw", str(tmp_path / "mask.png"), "--out", str(tmp_path / "masked")])
+    drawn = pixels(tmp_path / "masked" / "00000.png")
+    assert (drawn[:, 16:] == 200).all()
+    assert (drawn[:, :16] != 200).any()
+    with pytest.raises(ConfigError, match="the picture to begin with is 32x32, not 64x64"):
+        main([text, "a red circle", *begin, "--size", "64"])
+    with pytest.raises(ConfigError, match="strength must be above 0 and at most 1, got 2.0"):
+        main([text, "a red circle", *begin, "--strength", "2"])
+
+
+def test_a_strength_without_a_picture_to_begin_with_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--strength and --redraw need a picture to begin with: --from FILE"):
+        main([text, "a red circle", "--strength", "0.5"])
+
+
 def test_a_picture_can_be_drawn_again_from_its_record(text: str, tmp_path: Path) -> None:
     main([text, "a red circle", "a blue square", "--precision", "fp32", "--out", str(tmp_path / "many")])
     record = read_metadata(tmp_path / "many" / "00001.png")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ldmkit.artifacts.random import RowRandom
 from ldmkit.diffusion.conditioners import Conditioners
+from ldmkit.diffusion.editing import Original, invert
 from ldmkit.diffusion.estimate import X0Estimate
 from ldmkit.diffusion.given import check_fields, picture_size, rows_of, specs_of
 from ldmkit.diffusion.latent_space import LatentSpace
@@ -116,6 +117,8 @@ class LatentDiffusion(nn.Module):
         window: int | None = None,
         paste: bool = True,
         on_step: OnStep = unwatched,
+        original: Original | None = None,
+        noise: Tensor | None = None,
     ) -> Tensor:
         """Draw pictures: float pixels in [-1, 1], (B, C, H, W).
 
@@ -126,7 +129,8 @@ class LatentDiffusion(nn.Module):
         defaults to that of a picture among the fields, then to the trained one; ``tiling`` is that of :meth:`decode`.
         ``window`` is the side in pixels of the :class:`Windows` that the denoiser sees of a larger picture, None: all
         of it. Without ``paste``, pixels that a field gives exactly are left as decoded. ``on_step`` is told of each
-        step of each batch, as in :meth:`Sampler.sample`.
+        step of each batch, as in :meth:`Sampler.sample`. ``original`` are pictures to begin with; ``noise`` of unit
+        variance, B times what :meth:`invert` gives, is in place of the seeds'.
 
         Raises ConfigError when a field is missing, unknown, of the wrong form or one value instead of B, lengths or
         sizes differ, or a number of steps or pictures makes no sense.
@@ -142,42 +146,67 @@ class LatentDiffusion(nn.Module):
                 raise ConfigError(f"{name} must be {least} or more, got {value}")
         steps = self.sampler.steps if steps is None else steps
         size = picture_size(fields, specs, size)
+        if original is not None:
+            size = original.fitting(size)
         latent_size, windows = self.latent_size(size), self._windows(window)
-        total = rows_of(fields, count, seeds, negative)
+        begun = {"original pictures": original, "noise": noise}
+        total = rows_of({**fields, **{n: v for n, v in begun.items() if v is not None}}, count, seeds, negative)
         seeds = list(seeds) if seeds is not None else [seed + index for index in range(total)]
         pictures = []
         with _evaluating(self):
             for start in range(0, total, batch_size):
                 rows = slice(start, min(start + batch_size, total))
                 part, unwanted = ({name: value[rows] for name, value in each.items()} for each in (fields, negative))
-                estimate = self._estimate(part, unwanted, len(seeds[rows]), latent_size)
-                z0 = self._sample(
-                    estimate, seeds[rows], steps=steps, latent_size=latent_size, windows=windows, on_step=on_step
-                )
-                decoded = self.decode(z0, tiling)
+                estimate: ConditionalDenoise = self._estimate(part, unwanted, len(seeds[rows]), latent_size)
+                if windows:
+                    estimate = windows.over(estimate, latent_size)
+                begin = None if original is None else original[rows]
+                drawn = self._noise(seeds[rows], latent_size) if noise is None else noise[rows].to(self.device)
+                z0 = self._sample(estimate, seeds[rows], drawn, begin, steps=steps, on_step=on_step)
+                decoded = self.decode(z0, tiling) if begin is None else begin.paste(self.decode(z0, tiling))
                 pictures.append(self.conditioners.paste(decoded, to_device(part, decoded.device)) if paste else decoded)
         return torch.cat(pictures) if pictures else torch.empty(0, self.data.channels, *(size or (self.data.size,) * 2))
 
     def _windows(self, window: int | None) -> Windows | None:
         return None if window is None else Windows(max(window // self.first_stage.spec.factor, 1))
 
+    @torch.no_grad()
+    def invert(self, images: Tensor, fields: Fields | None = None, *, steps: int = 100) -> Tensor:
+        """The noise (B, c, h, w) from which ``images``, pixels in [-1, 1] (B, C, H, W), are sampled again.
+
+        By DDIM inversion in ``steps`` steps, of the conditional estimate: with another guidance than ``none``, sampling
+        from it gives another picture of the same make.
+        """
+        with _evaluating(self):
+            z0 = self.encode(images)
+            estimate = self._estimate(dict(fields or {}), {}, len(images), (z0.shape[2], z0.shape[3]))
+            prepared = estimate.prepare(estimate.told(estimate.conditioners))
+            levels = self.objective.levels(steps).to("cpu")
+            return invert(lambda z, level: estimate(z, level, prepared), z0, levels) / levels.scale[0]
+
+    def _noise(self, seeds: Sequence[int], latent_size: tuple[int, int]) -> Tensor:
+        random = RowRandom([(seed, "sample") for seed in seeds])
+        return random.normal("noise", (self.first_stage.spec.channels, *latent_size), device=self.device)
+
     def _sample(
         self,
         estimate: ConditionalDenoise,
         seeds: Sequence[int],
+        noise: Tensor,
+        original: Original | None,
         *,
         steps: int,
-        latent_size: tuple[int, int],
-        windows: Windows | None,
         on_step: OnStep,
     ) -> Tensor:
-        random = RowRandom([(seed, "sample") for seed in seeds])
-        if windows:
-            estimate = windows.over(estimate, latent_size)
         denoise = self.guidance.guide(estimate, estimate.told(estimate.conditioners), estimate.told(()))
-        noise = random.normal("noise", (self.first_stage.spec.channels, *latent_size), device=self.device)
         levels = self.objective.levels(steps, self.sampler.spacing).to("cpu")
-        return self.sampler.sample(denoise, levels.scale[0] * noise, levels, random, on_step)
+        z = levels.scale[0] * noise
+        if original is not None:
+            known, levels = self.encode(original.images), original.left(levels)
+            denoise = original.kept(denoise, known, noise)
+            z = levels.alpha[0] * known + levels.sigma[0] * noise
+        random = RowRandom([(seed, "sample") for seed in seeds])
+        return self.sampler.sample(denoise, z, levels, random, on_step)
 
     def _estimate(self, fields: Fields, negative: Fields, batch: int, latent_size: tuple[int, int]) -> X0Estimate:
         """The x0-estimate for ``batch`` rows; fields that no conditioner reads are left out."""

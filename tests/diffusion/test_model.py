@@ -13,6 +13,7 @@ from torch import Tensor
 
 import ldmkit
 from ldmkit.artifacts.random import RowRandom
+from ldmkit.diffusion.editing import Original
 from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.diffusion.statistics import LatentStatistics
 from ldmkit.errors import ConfigError
@@ -195,6 +196,35 @@ def test_perturbed_attention_guidance_changes_the_picture(where: str, model: Lat
         assert (model.sample(FIELDS, steps=2) - plain).abs().max() > 1e-3
     with guided(model, "guidance=pag", f"guidance.where={where}", "guidance.scale=0"):
         torch.testing.assert_close(model.sample(FIELDS, steps=2), plain)
+
+
+def test_a_little_strength_leaves_a_picture_nearly_as_it_was(model: LatentDiffusion) -> None:
+    images = model.sample(FIELDS, steps=2, seed=5)
+    near, far = (model.sample(FIELDS, original=Original(images, s), steps=10) for s in (0.1, 1.0))
+    back = model.decode(model.encode(images))
+    assert (near - back).square().mean() < 0.5 * (far - back).square().mean()
+
+
+def test_only_what_the_mask_says_is_drawn_anew(model: LatentDiffusion) -> None:
+    images, redraw = model.sample(FIELDS, steps=2, seed=5), torch.zeros(3, 32, 32, dtype=torch.bool)
+    redraw[:, :16] = True
+    drawn = model.sample(FIELDS, original=Original(images, 1.0, redraw), steps=3)
+    assert torch.equal(drawn[:, :, 16:], images[:, :, 16:])
+    assert (drawn[:, :, :16] - images[:, :, :16]).abs().max() > 0.01
+
+
+def test_a_picture_is_sampled_again_from_the_noise_that_it_is_inverted_to(model: LatentDiffusion) -> None:
+    images = model.sample(FIELDS, steps=2, seed=5)
+    noise = model.invert(images, FIELDS, steps=60)
+    with guided(model, "guidance=none"):
+        again, other = model.sample(FIELDS, noise=noise, steps=60), model.sample(FIELDS, steps=60)
+    back = model.decode(model.encode(images))
+    assert (again - back).square().mean() < 0.3 * (other - back).square().mean()
+
+
+def test_an_original_and_noise_have_as_many_rows_as_the_fields(model: LatentDiffusion) -> None:
+    with pytest.raises(ConfigError, match="different lengths: caption 3, class 3, original pictures 1"):
+        model.sample(FIELDS, original=Original(torch.zeros(1, 3, 32, 32)))
 
 
 def test_no_pictures_are_no_pictures(model: LatentDiffusion) -> None:
