@@ -93,7 +93,7 @@ def test_a_picture_to_begin_with_and_a_mask_of_what_is_drawn_anew(text: str, tmp
     assert (drawn[:, :16] != 200).any()
     with pytest.raises(ConfigError, match="the picture to begin with is 32x32, not 64x64"):
         main([text, "a red circle", *begin, "--size", "64"])
-    with pytest.raises(ConfigError, match="strength must be above 0 and at most 1, got 2.0"):
+    with pytest.raises(ConfigError, match=r"strength must be above 0 and at most 1, got 2.0"):
         main([text, "a red circle", *begin, "--strength", "2"])
 
 
