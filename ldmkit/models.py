@@ -31,6 +31,9 @@ FIRST_STAGE = "first_stage"
 WEIGHTS = (FIRST_STAGE, "conditioners", "denoiser", "objective")
 """Modules of the model whose weights a checkpoint holds, each in its own safetensors file."""
 
+RUNS = Path("outputs/runs")
+"""Where the id of a run is looked up, unless the caller says otherwise."""
+
 
 def build_part(kind: str, node: Mapping[str, Any], where: str = "", **runtime: Any) -> Any:
     """Build the part that ``node`` names: check the node against its ``Config``, then ``Part(config, **runtime)``."""
@@ -153,13 +156,14 @@ def _read_model(model: LatentDiffusion, path: Path) -> None:
 
 
 def load_first_stage(
-    run: str | Path, device: str | torch.device = "cpu"
+    run: str | Path, device: str | torch.device = "cpu", runs: Path = RUNS
 ) -> tuple[FirstStage, dict[str, Any], DataSpec]:
     """Load the first stage alone of what :func:`load` takes, or of a run of task=first-stage; frozen, in eval mode.
 
-    Returns it with the config and the data that it was trained with. Raises CheckpointError as :func:`load` does.
+    An id is looked up in the directory ``runs``. Returns it with the config and the data that it was trained with.
+    Raises CheckpointError as :func:`load` does.
     """
-    path = find_checkpoint(run)
+    path = find_checkpoint(run, runs)
     verify(path)
     config, data = _read_config(path)
     first_stage = build_first_stage(config, data)
@@ -181,14 +185,14 @@ def _read_weights(part: nn.Module, path: Path) -> None:
         raise CheckpointError(f"'{path}' does not fit the installed parts: {error}") from error
 
 
-def find_checkpoint(run: str | Path) -> Path:
-    """Return the checkpoint directory that ``run`` means: itself, its ``model/``, or that of an id in outputs/runs."""
+def find_checkpoint(run: str | Path, runs: Path = RUNS) -> Path:
+    """Return the checkpoint directory that ``run`` means: itself, its ``model/``, or that of an id in ``runs``."""
     given = Path(run)
-    for place in (given, given / "model", Path("outputs/runs") / given / "model"):
+    for place in (given, given / "model", runs / given / "model"):
         if (place / CONFIG).is_file() and (place / SPEC).is_file():
             return place
-    runs = sorted(path.parent.name for path in Path("outputs/runs").glob("*/model"))
-    there = f"Finished runs here: {', '.join(runs[-5:])}" if runs else "There is no finished run in outputs/runs"
+    finished = sorted(path.parent.name for path in runs.glob("*/model"))
+    there = f"Finished runs here: {', '.join(finished[-5:])}" if finished else f"There is no finished run in {runs}"
     raise CheckpointError(f"'{run}' is neither a finished run nor a checkpoint. {there}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,19 @@ def test_a_folder_becomes_a_folder_of_reconstructions_and_a_table(first: Path, p
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["first_stage"]["psnr"] == pytest.approx(np.mean([row["psnr"] for row in table]))
     assert metrics["protocol"]["psnr"].items() >= {"run": first.name, "split": "all", "count": 5}.items()
+
+
+def test_the_id_of_a_run_is_looked_up_where_this_run_writes_its_own(
+    first: Path, place: Path, photos: Path, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(first, elsewhere / "runs" / "copied")
+    asked = ["task=reconstruct", "data=folder", f"data.path={photos}", "metric=[psnr]", f"outputs={elsewhere}"]
+    run = run_job(place, *asked, "task.run=copied")
+    assert run.parent == elsewhere / "runs"
+    assert len(json.loads((run / "table.json").read_text())) == 5
+    with pytest.raises(CheckpointError, match=r"'nosuch' is neither .* Finished runs here: copied"):
+        run_job(place, *asked, "task.run=nosuch")
 
 
 def test_the_identity_gives_back_what_it_was_given(place: Path, photos: Path) -> None:
