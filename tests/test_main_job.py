@@ -55,6 +55,7 @@ def test_a_run_leaves_a_checkpoint_pictures_metrics_and_a_report(first: Path) ->
     assert metrics["first_stage"].keys() >= {"psnr", "ssim", "verified"}
     assert metrics["prompt"].keys() >= {"colour", "size", "position", "shape", "all", "count"}
     assert metrics["prompt"]["count"] == 8
+    assert metrics["samples"]["evaluations"] == 40  # 20 steps, conditional and null
     assert metrics["seconds"].keys() >= {"conditioners", "first-stage", "latents", "denoiser", "samples", "total"}
     assert metrics["reused"] == []
     assert len(list((first / "samples").glob("0*.png"))) == 8
@@ -79,6 +80,7 @@ def test_another_sampler_reuses_every_trained_stage(first: Path, place: Path) ->
     second = run_job(place, "sampler=dpmpp-2m", "sampler.steps=7", "guidance=none")
     metrics = json.loads((second / "metrics.json").read_text())
     assert metrics["reused"] == ["conditioners", "first-stage", "latents", "denoiser"]
+    assert metrics["samples"]["evaluations"] == 7
     weights = [load_file(run / "model" / "denoiser.safetensors") for run in (first, second)]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
     assert (first / "model" / "denoiser.safetensors").samefile(second / "model" / "denoiser.safetensors")

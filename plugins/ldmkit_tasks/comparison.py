@@ -1,4 +1,4 @@
-"""The runs of a sweep side by side: one table of their numbers, one sheet of their pictures, one page with both."""
+"""The runs of a sweep side by side: a table of numbers, charts over evaluations, a sheet of pictures, one page."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from ldmkit.artifacts.checkpoint import read_json, write_json
 from ldmkit.run import RECORD, SWEEP
 from ldmkit_tasks import page
+from ldmkit_tasks.evaluations import charts, with_errors
 from ldmkit_tasks.report_numbers import is_count, is_share, percent, plain
 from ldmkit_tasks.sheet import Strip, save_sheet
 from ldmkit_tasks.summary import reconstruction_pairs
@@ -48,7 +49,8 @@ def compare_runs(runs: Sequence[Path], directory: Path) -> str:
     rows = read_rows([run for run in runs if (run / "metrics.json").is_file()])
     if not rows:
         return ""
-    notes = different_protocols(rows)
+    rows, notes = with_errors(rows)
+    notes += different_protocols(rows)
     write_json(directory / "table.json", [{"run": row.run.name, **row.chosen, **row.numbers} for row in rows])
     sheet = save_sheet(strips(rows), directory / "sheet.png")
     table = text_table(rows)
@@ -62,6 +64,7 @@ def compare_runs(runs: Sequence[Path], directory: Path) -> str:
             rows=[(cells, row.run.name, link(row.run, directory)) for cells, row in zip(table[1:], rows, strict=True)],
             chosen=len(rows[0].chosen),
             notes=notes,
+            charts=charts(rows),
             sheet=page.picture(sheet, SHEET_SIZE) if sheet else None,
         ),
     )

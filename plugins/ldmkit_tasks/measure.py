@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -125,9 +126,32 @@ def show_reconstructions(run: Run, pairs: list[tuple[Tensor, Tensor]]) -> None:
 
 
 def measure_samples(run: Run, model: LatentDiffusion, measurement: Measurement) -> Drawn:
-    """Sample held-out prompts and measure whether the pictures obey what the model was told."""
-    drawn = sample(run, model, run.settings.samples.count)
+    """Sample held-out prompts and measure whether the pictures obey what the model was told.
+
+    Beside the metrics stands how many evaluations of the denoiser each picture took.
+    """
+    with counted_evaluations(model) as rows:
+        drawn = sample(run, model, run.settings.samples.count)
+    evaluations = sum(rows) / len(drawn.images)
+    measurement.sections.setdefault(SAMPLES, {})["evaluations"] = round(evaluations, 2)
     for on, images in ((DRAWN, drawn.decoded), (SAMPLES, drawn.images)):
         measurement.feed(on, images, drawn.originals, drawn.fields)
         measurement.conclude(on, {"count": len(images), **drawing(run, model)})
     return drawn
+
+
+@contextmanager
+def counted_evaluations(model: LatentDiffusion) -> Iterator[list[int]]:
+    """Within, note the rows of each batch that the denoiser evaluates, and the weaker model's where there is one.
+
+    Estimates for guidance that come as one batch have a row each, so that rows by pictures are evaluations whatever
+    the guidance, its interval, or a sampler with steps of its own.
+    """
+    rows: list[int] = []
+    denoisers = [each.denoiser for each in (model, model.weaker) if each is not None]
+    hooks = [part.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0]))) for part in denoisers]
+    try:
+        yield rows
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -18,6 +18,12 @@ MOST_POINTS = 400
 """Points a drawn line has at most; longer series are drawn as the means of equal stretches."""
 CHARACTER = 6.4
 """Width of a character of a label, in units of the chart."""
+LETTER = 7.2
+"""Width of a character of a name in the legend, whose type is larger."""
+KEY = 34
+"""Width of what stands before a name in the legend."""
+LINE = 16
+"""Height of a row of the legend."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,10 @@ def line_chart(
     y_low, y_high = _range(y for _, y in points)
     y_ticks = (log_ticks if log_y else ticks)(y_low, y_high, max(3, height // 48))
     labels = tick_labels(y_ticks)
-    left, right, top, bottom = 12 + CHARACTER * max(map(len, labels)), 14, 12, 34 if x_label else 24
+    left, right, bottom = 12 + CHARACTER * max(map(len, labels)), 14, 34 if x_label else 24
+    legend = _legend_rows(drawn, width - right - left) if len(drawn) > 1 else []
+    above = LINE * (len(legend) - 1) if len(legend) > 1 else 0
+    top, height = 12 + above, height + above
     x_low, x_high = _range(x for x, _ in points)
     x_at = _scale(x_low, x_high, left, width - right)
     y_at = _scale(min(y_low, *y_ticks), max(y_high, *y_ticks), height - bottom, top, log=log_y)
@@ -63,8 +72,7 @@ def line_chart(
     ]
     if x_label:
         parts.append(_text((left + width - right) / 2, height - 4, x_label, "middle", "label"))
-    if len(drawn) > 1:
-        parts += _legend(drawn, width - right, top)
+    parts += _legend(legend, width - right, 12)
     body = Markup("").join(parts)
     return Markup(
         '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}" preserveAspectRatio="xMidYMid meet">{}</svg>'
@@ -193,13 +201,29 @@ def _line(series: Series, kind: str, x_at: Callable[[float], float], y_at: Calla
     return Markup('<polyline class="{}" points="{}"/>').format(kind, " ".join(f"{x:.1f},{y:.1f}" for x, y in places))
 
 
-def _legend(drawn: Sequence[Series], right: float, top: float) -> list[Markup]:
-    """Name the series in one row that ends at ``right``."""
-    parts, end = [], right
-    for line, kind in reversed(list(zip(drawn, _kinds(drawn), strict=True))):
-        start = end - CHARACTER * len(line.name)
-        parts.append(_text(start, top + 4, line.name, "start", "label"))
-        stroke = Markup('<line class="{}" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>')
-        parts.append(stroke.format(kind, start - 20, start - 6, top, top))
-        end = start - 34
+def _legend_rows(drawn: Sequence[Series], room: float) -> list[list[tuple[Series, str]]]:
+    """The series with their kinds, in as few rows of the legend as ``room`` lets them have, in their order."""
+    rows: list[list[tuple[Series, str]]] = [[]]
+    left = room
+    for line, kind in zip(drawn, _kinds(drawn), strict=True):
+        wanted = LETTER * len(line.name) + KEY
+        if rows[-1] and wanted > left:
+            rows.append([])
+            left = room
+        rows[-1].append((line, kind))
+        left -= wanted
+    return rows
+
+
+def _legend(rows: Sequence[Sequence[tuple[Series, str]]], right: float, top: float) -> list[Markup]:
+    """Name the series in rows that end at ``right``, the first of them at ``top``."""
+    parts = []
+    stroke = Markup('<line class="{}" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>')
+    for number, row in enumerate(rows):
+        end, y = right, top + number * LINE
+        for line, kind in reversed(row):
+            start = end - LETTER * len(line.name)
+            parts.append(_text(start, y + 4, line.name, "start", "label"))
+            parts.append(stroke.format(kind, start - 20, start - 6, y, y))
+            end = start - KEY
     return parts

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import torch
 from ldmkit_tasks.comparison import compare_runs, read_rows
+from ldmkit_tasks.evaluations import charts, with_errors
 from ldmkit_tasks.sheet import CELL, GAP, Strip, save_sheet
 from PIL import Image
 
@@ -143,6 +145,87 @@ def test_the_page_holds_the_sheet_and_leads_to_the_reports_and_markup_stays_text
     assert "data:image/png;base64," in page
     assert 'href="../../runs/a/report.html"' in page
     assert "ldmkit run -m model=a,b" in page
+
+
+def sampled(directory: Path, overrides: list[str], sampler: dict[str, Any], *, evaluations: float, level: int) -> Path:
+    """A finished run with two samples of ``level``."""
+    metrics = measured(1.0)
+    metrics |= {"samples": {"evaluations": evaluations}, "prompt": {"all": level / 255, "count": 2}}
+    place = run(directory, " ".join(overrides), overrides, metrics)
+    (place / "config.json").write_text(json.dumps({"sampler": {"steps": 1, "spacing": "trailing", **sampler}}))
+    for index in range(2):
+        flat(place / "samples" / f"{index:05d}.png", level)
+    return place
+
+
+def numbers(sweep: Path, name: str) -> list[float | None]:
+    return [row.get(name) for row in json.loads((sweep / "table.json").read_text())]
+
+
+DDIM, ANCESTRAL, UNIPC = {"name": "ddim", "eta": 0.0}, {"name": "ddim", "eta": 1.0}, {"name": "unipc", "predictor": 2}
+
+
+def test_error_is_measured_from_the_samples_with_the_most_evaluations(tmp_path: Path, sweep: Path) -> None:
+    """Of two with as many, from those of the higher order."""
+    runs = [
+        sampled(tmp_path, ["sampler=ddim", "sampler.steps=5"], DDIM, evaluations=10, level=200),
+        sampled(tmp_path, ["sampler=ddim", "sampler.steps=50"], DDIM, evaluations=100, level=110),
+        sampled(tmp_path, ["sampler=unipc", "sampler.steps=5"], UNIPC, evaluations=10, level=102),
+        sampled(tmp_path, ["sampler=unipc", "sampler.steps=50"], UNIPC, evaluations=100, level=100),
+        sampled(tmp_path, ["sampler=euler-a", "sampler.steps=200"], ANCESTRAL, evaluations=400, level=0),
+    ]
+    said = compare_runs(runs, sweep)
+    assert numbers(sweep, "samples evaluations") == [10, 100, 10, 100, 400]
+    errors = [100 / 127.5, 10 / 127.5, 2 / 127.5, None, None]
+    assert numbers(sweep, "samples error") == [error and pytest.approx(error) for error in errors]
+    for text in (said, (sweep / "index.html").read_text()):
+        assert "with the most evaluations (unipc, 50), same prompts and seeds" in text
+
+
+def test_samples_are_compared_within_one_model(tmp_path: Path, sweep: Path) -> None:
+    runs = [
+        sampled(tmp_path, [f"model={model}", f"sampler.steps={steps}"], DDIM, evaluations=steps, level=level)
+        for model, steps, level in (("a", 5, 12), ("a", 10, 10), ("b", 5, 240), ("b", 10, 240))
+    ]
+    compare_runs(runs, sweep)
+    assert numbers(sweep, "samples error") == [pytest.approx(2 / 127.5), None, 0.0, None]
+
+
+@pytest.mark.parametrize("spoil", ["fewer", "size", "alike"])
+def test_samples_that_cannot_be_compared_have_no_error(tmp_path: Path, sweep: Path, spoil: str) -> None:
+    runs = [
+        sampled(tmp_path, [f"sampler.steps={steps}"], DDIM, evaluations=5 if spoil == "alike" else steps, level=9)
+        for steps in (5, 10)
+    ]
+    if spoil == "fewer":
+        (runs[0] / "samples" / "00001.png").unlink()
+    elif spoil == "size":
+        flat(runs[0] / "samples" / "00000.png", 9, size=64)
+    assert "samples error" not in compare_runs(runs, sweep)
+
+
+def test_the_page_draws_error_and_quality_over_evaluations_with_a_line_for_each_sampler(
+    tmp_path: Path, sweep: Path
+) -> None:
+    runs = [
+        sampled(tmp_path, [f"sampler={part['name']}", f"sampler.steps={steps}"], part, evaluations=steps, level=level)
+        for part, steps, level in ((DDIM, 5, 9), (DDIM, 20, 20), (UNIPC, 5, 15), (UNIPC, 20, 22))
+    ]
+    drawn = dict(charts(with_errors(read_rows(runs))[0]))
+    assert list(drawn) == ["samples error", "prompt all, %"]
+    quality = ElementTree.fromstring(drawn["prompt all, %"])
+    assert len(quality.findall("polyline")) == 2
+    assert {"ddim", "unipc", "evaluations"} <= {text.text for text in quality.findall("text")}
+    compare_runs(runs, sweep)
+    page = (sweep / "index.html").read_text()
+    assert page.count("<svg") == 2
+    assert "counted while it was drawn" in page
+
+
+def test_without_a_sweep_over_steps_nothing_is_drawn(tmp_path: Path, sweep: Path) -> None:
+    runs = [sampled(tmp_path, [f"model={name}"], DDIM, evaluations=20, level=9) for name in ("a", "b")]
+    compare_runs(runs, sweep)
+    assert "<svg" not in (sweep / "index.html").read_text()
 
 
 def test_a_sheet_enlarges_small_pictures_by_whole_factors_and_keeps_large_ones(tmp_path: Path) -> None:

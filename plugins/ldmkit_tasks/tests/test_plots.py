@@ -49,6 +49,15 @@ def test_a_legend_names_the_series_only_where_there_are_several() -> None:
     assert {"first", "second"} <= set(texts(line_chart([Series("first", line), Series("second", line)], title="t")))
 
 
+def test_a_legend_that_is_too_wide_goes_on_in_another_row_above_the_lines() -> None:
+    names = [f"a long name {number}" for number in range(11)]
+    chart = line_chart([Series(name, [(0, 0), (1, number)]) for number, name in enumerate(names)], title="t")
+    words = [element for element in ElementTree.fromstring(chart) if element.get("class") == "label"]
+    assert sorted(word.text or "" for word in words) == sorted(names)
+    assert all(float(word.attrib["x"]) >= 0 for word in words)
+    assert max(float(word.attrib["y"]) for word in words) < min(y for _, y in places(chart, "series series-10")) + 8
+
+
 @pytest.mark.parametrize("log_y", [True, False, None])
 @pytest.mark.parametrize(
     "values",
