@@ -54,9 +54,7 @@ class Reconstruct(Task):
         """Do all of it. Raises ConfigError and CheckpointError before any image is encoded."""
         if self.config.run is None:
             raise ConfigError("task=reconstruct needs task.run=RUN, the id or directory of a run with a first stage")
-        first_stage, trained, data = load_first_stage(
-            self.config.run, run.compute.device, runs=run.directory.parent
-        )
+        first_stage, trained, data = load_first_stage(self.config.run, run.compute.device, runs=run.directory.parent)
         _check_fits(run.data.spec, data, first_stage, trained["model"]["name"])
         measurement = Measurement(run, on=[RECONSTRUCTIONS])
         with run.timed(RECONSTRUCTIONS):
