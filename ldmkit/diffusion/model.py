@@ -67,6 +67,8 @@ class LatentDiffusion(nn.Module):
         """(h, w) of the latent grid of an image of ``size`` (H, W) pixels, by default the size trained on."""
         height, width = size or (self.data.size, self.data.size)
         factor = self.first_stage.spec.factor
+        if min(height, width) < 1:
+            raise ConfigError(f"an image of {height}x{width} has no pixels")
         if height % factor or width % factor:
             raise ConfigError(f"an image of {height}x{width} does not divide by the first stage's factor {factor}")
         return height // factor, width // factor

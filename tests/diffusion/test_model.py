@@ -72,6 +72,8 @@ def test_pictures_are_pixels_of_the_trained_size_or_of_the_size_asked_for(model:
     assert wide.abs().max() <= 1
     with pytest.raises(ConfigError, match="33x32 does not divide by the first stage's factor 8"):
         model.sample(FIELDS, size=(33, 32))
+    with pytest.raises(ConfigError, match="0x32 has no pixels"):
+        model.sample(FIELDS, size=(0, 32))
 
 
 def test_each_step_is_told_with_its_level(model: LatentDiffusion) -> None:
