@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -148,18 +149,25 @@ def _value(name: str, typed: Typed, spec: FieldSpec, channels: int, size: tuple[
     if spec.kind == "label":
         return torch.tensor([_class_index(typed.said, name, typed.value, spec.names)])
     if spec.kind == "scalar":
-        try:
-            return torch.tensor([float(typed.value)])
-        except ValueError:
-            raise ConfigError(f"{typed.said}: '{name}' takes a number") from None
+        return torch.tensor([_number(typed.said, name, typed.value)])
     path = Path(typed.value)
     read: dict[str, Callable[[], Any]] = {
         "map": lambda: read_map(path, size, len(spec.names)),
         "image": lambda: read_image(path, channels),
         "mask": lambda: read_mask(path),
-        "boxes": lambda: [read_boxes(path, name, spec.names)],
+        "boxes": lambda: [read_boxes(path, spec.names)],
     }
     return read[spec.kind]()
+
+
+def _number(said: str, name: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not abs(number) <= torch.finfo(torch.float32).max:
+        raise ConfigError(f"{said}: '{name}' takes a number")
+    return number
 
 
 def _class_index(said: str, name: str, text: str, names: Sequence[str]) -> int:
@@ -221,11 +229,11 @@ def read_map(path: Path, size: tuple[int, int], classes: int) -> Tensor:
     return torch.from_numpy(indices.astype("int64"))[None]
 
 
-def read_boxes(path: Path, name: str, names: Sequence[str]) -> Tensor:
+def read_boxes(path: Path, names: Sequence[str]) -> Tensor:
     """float32 (N, 5): left, top, right, bottom as fractions, and the index of the class."""
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"cannot read the boxes '{path}': {error}") from None
     if not isinstance(listed, list):
         raise DataError(f"the boxes '{path}' must be a JSON list, got {type(listed).__name__}")
@@ -237,7 +245,7 @@ def read_boxes(path: Path, name: str, names: Sequence[str]) -> Tensor:
         box = entry["box"]
         if not _is_box(box):
             raise DataError(f"{where} must be left < right and top < bottom as fractions 0 to 1, got {box}")
-        rows.append([*map(float, box), float(_class_index(where, name, str(entry["label"]), names))])
+        rows.append([*map(float, box), float(_class_index(where, "label", str(entry["label"]), names))])
     return torch.tensor(rows).reshape(-1, 5)
 
 

@@ -379,8 +379,9 @@ def test_boxes_by_file_and_a_number_by_name(pictured: dict[str, str], tmp_path: 
         main([pictured["boxes"], *given, "-n", "2", "--out", str(tmp_path / radius)])
         drawn.append(pixels(tmp_path / radius / "grid.png"))
     assert drawn[0].shape == drawn[1].shape
-    with pytest.raises(ConfigError, match="--field radius=large: 'radius' takes a number"):
-        main([pictured["boxes"], "--boxes", str(tmp_path / "boxes.json"), "--field", "radius=large"])
+    for none in ("large", "nan", "inf", "1e300"):
+        with pytest.raises(ConfigError, match=f"--field radius={none}: 'radius' takes a number"):
+            main([pictured["boxes"], "--boxes", str(tmp_path / "boxes.json"), "--field", f"radius={none}"])
     with pytest.raises(ConfigError, match=r"boxes, radius is missing\. Give --boxes FILE --field radius=VALUE"):
         main([pictured["boxes"]])
 
@@ -391,17 +392,18 @@ def test_boxes_are_fractions_and_names_of_classes(tmp_path: Path) -> None:
     file = tmp_path / "boxes.json"
     file.write_text('[{"box": [0, 0.25, 0.5, 1], "label": "dog"}, {"box": [0.5, 0.5, 0.75, 0.75], "label": 0}]')
     expected = [[0.0, 0.25, 0.5, 1.0, 1.0], [0.5, 0.5, 0.75, 0.75, 0.0]]
-    assert read_boxes(file, "boxes", ("cat", "dog")).tolist() == expected
+    assert read_boxes(file, ("cat", "dog")).tolist() == expected
     file.write_text("[]")
-    assert read_boxes(file, "boxes", ("cat", "dog")).shape == (0, 5)
+    assert read_boxes(file, ("cat", "dog")).shape == (0, 5)
     for content, message in {
         "[": "cannot read the boxes",
         "{}": "must be a JSON list, got dict",
         '[{"box": [0, 0, 1, 1]}]': r"box 0 of .* must be \{\"box\": \[left, top, right, bottom\], \"label\": NAME\}",
         '[{"box": [0, 0, 64, 64], "label": "dog"}]': r"left < right and top < bottom as fractions 0 to 1, got",
         '[{"box": [0.5, 0, 0.5, 1], "label": "dog"}]': "left < right",
-        '[{"box": [0, 0, 1, 1], "label": "dgo"}]': "no such boxes; did you mean 'dog'",
+        '[{"box": [0, 0, 1, 1], "label": "dgo"}]': "no such label; did you mean 'dog'",
+        "[" * 100_000: "cannot read the boxes",
     }.items():
         file.write_text(content)
         with pytest.raises(ldmkit.LdmkitError, match=message):
-            read_boxes(file, "boxes", ("cat", "dog"))
+            read_boxes(file, ("cat", "dog"))

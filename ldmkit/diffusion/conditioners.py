@@ -20,12 +20,13 @@ class Conditioners(nn.Module):
     """Joins the conditioning of ``parts``: tokens along the sequence, vectors and maps along channels.
 
     Where token widths differ, each is projected to the widest one. With no parts the conditioning is empty. Raises
-    ConfigError when two parts read one field as different kinds.
+    ConfigError when two parts read one field as different kinds, or observe it at different sizes.
     """
 
     def __init__(self, parts: Mapping[str, Conditioner]) -> None:
         super().__init__()
         _check_kinds(parts)
+        self.observed = _observed(parts)
         self.parts = nn.ModuleDict(parts)
         specs = {name: part.spec for name, part in parts.items()}
         width = max((spec.tokens for spec in specs.values()), default=0)
@@ -42,11 +43,6 @@ class Conditioners(nn.Module):
     def needs(self) -> dict[str, str]:
         """Every field that some part reads, with the kind it must have."""
         return {field: kind for _, part in self.items() for field, kind in part.needs.items()}
-
-    @property
-    def observed(self) -> dict[str, FieldSpec]:
-        """Those fields of ``needs`` that :meth:`observe` makes, with what they are."""
-        return {field: spec for _, part in self.items() for field, spec in part.observed.items()}
 
     def observe(self, images: Tensor, random: RowRandom) -> dict[str, Any]:
         """What the parts make out of pictures, uint8 (B, C, H, W), by the rows' own streams."""
@@ -150,9 +146,28 @@ def _check_kinds(parts: Mapping[str, Conditioner]) -> None:
             other = first.setdefault(field, name)
             if (before := parts[other].needs[field]) != kind:
                 raise ConfigError(
-                    f"cond.{other} reads the field '{field}' as a {before}, but cond.{name} as a {kind}; "
+                    f"cond.{other} reads the field '{field}' as {before}, but cond.{name} as {kind}; "
                     "let one of them read another field"
                 )
+
+
+def _observed(parts: Mapping[str, Conditioner]) -> dict[str, FieldSpec]:
+    """What the parts observe; of one field the spec that says its size, on which all that do must agree."""
+    specs: dict[str, FieldSpec] = {}
+    first: dict[str, str] = {}
+    for name, part in parts.items():
+        for field, spec in part.observed.items():
+            if not spec.factor:
+                specs.setdefault(field, spec)
+                continue
+            other = first.setdefault(field, name)
+            if (before := parts[other].observed[field].factor) != spec.factor:
+                raise ConfigError(
+                    f"cond.{other} observes the field '{field}' with sides divided by {before}, but cond.{name} by "
+                    f"{spec.factor}; let one of them read another field"
+                )
+            specs[field] = spec
+    return specs
 
 
 def check_conditioning(conditioning: Conditioning, spec: CondSpec, where: str) -> None:

@@ -52,7 +52,7 @@ _declare_once = cache(declare_torchvision_operators)
 def importing() -> Iterator[None]:
     """Within, what imports torchvision can be imported, beside any torch and without its warnings.
 
-    lpips and torch-fidelity do, and so does torchmetrics where torch-fidelity is installed.
+    lpips, torch-fidelity and networks of transformers do, and so does torchmetrics where torch-fidelity is installed.
     """
     _declare_once()
     with warnings.catch_warnings():

@@ -48,7 +48,7 @@ class Image(Conditioner):
             if self.size < 2 * GRID or self.size & (self.size - 1):
                 raise ValueError(f"size is {self.size} but must be a power of two, {2 * GRID} or more")
             if not (self.tokens or self.vector):
-                raise ValueError("tokens or vector must be true")
+                raise ValueError("tokens and vector are both false but one must be true")
 
     def __init__(self, config: Config, *, data: DataSpec) -> None:
         super().__init__()

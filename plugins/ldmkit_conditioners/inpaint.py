@@ -45,7 +45,7 @@ class Inpaint(Conditioner):
         def __post_init__(self) -> None:
             at_least(0, **asdict(self))
             if not any(asdict(self).values()):
-                raise ValueError("one kind of mask must have a share above 0")
+                raise ValueError("boxes, strokes, half and outpaint are all 0 but one must be more")
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

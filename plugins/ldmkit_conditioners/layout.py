@@ -25,7 +25,7 @@ PER_BOX = 3
 
 
 class Layout(SequenceConditioner):
-    """Boxes as tokens, three each: top left corner, bottom right corner, class (Rombach et al. 2022, section 4.3.2).
+    """Boxes as tokens, three each: top left corner, bottom right corner, class (Rombach et al. 2022, section 4.3.1).
 
     Corners are the points of a square grid, the finest for which ``vocabulary`` has numbers left beside the classes.
     Boxes come in the order of their area, the largest first, whatever order they are given in. Where there are more

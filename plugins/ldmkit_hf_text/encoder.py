@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from ldmkit.errors import ConfigError
+from ldmkit.pretrained.torchvision_operators import importing
 from ldmkit_hf_text.cache import Embedding
 
 CLASSES = {
@@ -86,7 +88,7 @@ class Encoder:
             )
         try:
             config = transformers.AutoConfig.from_pretrained(self.directory, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{self.directory / 'config.json'} cannot be read: {_first_line(error)}") from error
         if config.model_type not in CLASSES:
             raise ConfigError(
@@ -102,11 +104,19 @@ class Encoder:
 
             try:
                 with _quietly(), torch.device("cpu"), torch.random.fork_rng(devices=[]):
+                    with importing():
+                        network = getattr(transformers, self._class)
                     tokenizer = transformers.AutoTokenizer.from_pretrained(self.directory, local_files_only=True)
-                    model = getattr(transformers, self._class).from_pretrained(
-                        self.directory, local_files_only=True, use_safetensors=True, dtype=torch.float32
+                    model, found = network.from_pretrained(
+                        self.directory,
+                        local_files_only=True,
+                        use_safetensors=True,
+                        dtype=torch.float32,
+                        output_loading_info=True,
                     )
-            except (OSError, ValueError, RuntimeError) as error:
+                if found["missing_keys"]:  # transformers would draw them at random
+                    raise ValueError(f"its weights lack {', '.join(sorted(found['missing_keys']))}")
+            except (OSError, ValueError, RuntimeError, SafetensorError) as error:
                 raise ConfigError(
                     f"cond.{self.cond}.path={str(self.directory)!r} holds no encoder that can be loaded: "
                     f"{_first_line(error)}"

@@ -10,7 +10,7 @@ from ldmkit.artifacts.random import RowRandom
 from ldmkit.diffusion.conditioners import Conditioners, check_conditioning
 from ldmkit.errors import ConfigError
 from ldmkit.protocols import Conditioner
-from ldmkit.specs import CondSpec
+from ldmkit.specs import CondSpec, FieldSpec
 from ldmkit.values import Conditioning, Fields
 
 
@@ -122,8 +122,25 @@ def test_what_a_part_leaves_on_the_cpu_follows_the_others() -> None:
 def test_one_field_cannot_be_of_two_kinds() -> None:
     other = Numbers("x", CondSpec(vector=1))
     other.needs = {"x": "label"}
-    with pytest.raises(ConfigError, match=r"cond\.a reads the field 'x' as a scalar, but cond\.b as a label"):
+    with pytest.raises(ConfigError, match=r"cond\.a reads the field 'x' as scalar, but cond\.b as label"):
         Conditioners({"a": Numbers("x", CondSpec(vector=1)), "b": other})
+
+
+def observing(factor: int) -> Numbers:
+    part = Numbers("x", CondSpec(vector=1))
+    part.needs, part.observed = {"x": "image"}, {"x": FieldSpec("image", factor=factor)}
+    return part
+
+
+def test_one_field_cannot_be_observed_at_two_sizes() -> None:
+    with pytest.raises(ConfigError, match=r"cond\.a observes .* 'x' .* divided by 4, but cond\.b by 1; let one"):
+        Conditioners({"a": observing(4), "b": observing(1)})
+
+
+@pytest.mark.parametrize("factors", [(0, 1), (1, 0), (1, 1)])
+def test_a_part_that_takes_any_size_leaves_the_size_to_the_others(factors: tuple[int, int]) -> None:
+    joined = Conditioners({"a": observing(factors[0]), "b": observing(factors[1])})
+    assert joined.observed == {"x": FieldSpec("image", factor=1)}
 
 
 def test_a_missing_field_is_named_with_what_was_given() -> None:

@@ -59,7 +59,7 @@ def test_another_field_is_one_that_the_data_offers() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [({"size": 24}, "size is 24 but must be a power of two, 8 or more"), ({"size": 4}, "size is 4"),
-     ({"tokens": False, "vector": False}, "tokens or vector must be true")],
+     ({"tokens": False, "vector": False}, "tokens and vector are both false")],
 )  # fmt: skip
 def test_keys_that_make_no_sense_are_refused(keys: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -12,6 +12,7 @@ import torch
 import transformers
 from ldmkit_hf_text.cache import Cache, Embedding
 from ldmkit_hf_text.hf_text import HFText
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from ldmkit.errors import CheckpointError, ConfigError
@@ -231,3 +232,21 @@ def test_without_transformers_it_says_what_to_install(clip: Path, monkeypatch: p
     monkeypatch.setattr(encoder_module, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"needs the package transformers; type pip install 'ldmkit\[transformers\]'"):
         part(clip)
+
+
+def test_an_encoder_whose_weights_are_damaged_or_not_all_there_is_refused(place: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(place, tmp_path / "encoder"))
+    weights = load_file(copied / "model.safetensors")
+    lacking = next(
+        name for name in sorted(weights) if name.endswith("layer_norm.weight") or "layer_norm1.weight" in name
+    )
+    save_file(
+        {name: weight for name, weight in weights.items() if name != lacking},
+        copied / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    with pytest.raises(ConfigError, match=r"holds no encoder that can be loaded: its weights lack .*layer_norm"):
+        encode(part(copied), "square")
+    (copied / "model.safetensors").write_bytes(b"junk" * 100)
+    with pytest.raises(ConfigError, match="holds no encoder that can be loaded"):
+        encode(part(copied), "square")
