@@ -15,7 +15,7 @@ from ldmkit.errors import ConfigError
 from ldmkit.exits import Arguments
 from ldmkit.models import find_checkpoint, load
 from ldmkit.pictures import save_grid, save_png
-from ldmkit.sample_fields import OPTIONS, fields_for, negative_for, original_for, repeat
+from ldmkit.sample_fields import OPTIONS, fields_for, negative_for, noise_for, original_for, repeat
 from ldmkit.values import to_uint8
 
 
@@ -32,8 +32,16 @@ def main(argv: Sequence[str]) -> None:
     fields = {name: repeat(value, asked.n) for name, value in given.fields.items()}
     rows, total = given.rows, given.rows * asked.n
     negative = negative_for(model, asked.negative, total)
-    original = original_for(model, asked.original, asked.strength, asked.redraw, total)
-    model.latent_size(original.size if original else given.size)
+    noise, original, size = None, None, given.size
+    if asked.invert or asked.to:
+        if asked.strength is not None or asked.redraw is not None:
+            raise ConfigError("--invert and --to begin with noise: leave --strength and --redraw out")
+        noise, size = noise_for(model, asked.original, asked.to, fields, total)
+        if given.size not in (None, size):
+            raise ConfigError(f"--from {asked.original} is {size[0]}x{size[1]}, not {given.size[0]}x{given.size[1]}")
+    else:
+        original = original_for(model, asked.original, asked.strength, asked.redraw, total)
+    model.latent_size(original.size if original else size)
     _make_writable(asked.out)
     with compute.autocast():
         images = to_uint8(
@@ -43,11 +51,12 @@ def main(argv: Sequence[str]) -> None:
                 count=total,
                 steps=asked.steps,
                 seed=asked.seed,
-                size=given.size,
+                size=size,
                 batch_size=asked.batch_size,
                 tiling=Tiling(tile=asked.tile),
                 window=asked.window,
                 original=original,
+                noise=noise,
             ).cpu()
         )
     digest, steps = verify(checkpoint), asked.steps or model.sampler.steps
@@ -93,6 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--from", metavar="FILE", type=Path, dest="original", help="a picture to begin with")
     parser.add_argument("--strength", metavar="S", type=float, help="share of the steps it is noised by, 0 to 1 (0.6)")
     parser.add_argument("--redraw", metavar="FILE", type=Path, help="a mask: only what is white in it is drawn anew")
+    parser.add_argument("--invert", action="store_true", help="begin with the noise that --from comes from (DDIM)")
+    parser.add_argument("--to", metavar="FILE", type=Path, help="pictures on the arc from the noise of --from to its")
     parser.add_argument("-n", metavar="N", type=_whole(1), default=1, help="pictures for each prompt (1)")
     parser.add_argument("--steps", metavar="N", type=_whole(1), help="sampler steps (the run's own)")
     parser.add_argument(

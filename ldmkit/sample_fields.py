@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldmkit.diffusion.editing import Original
+from ldmkit.diffusion.editing import Original, between
 from ldmkit.diffusion.given import picture_size, specs_of
 from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.errors import ConfigError, DataError, did_you_mean
 from ldmkit.specs import FieldSpec
-from ldmkit.values import to_pixels
+from ldmkit.values import Fields, to_pixels
 
 OPTIONS = {
     "label": ("--label", "NAME", "a class by its name or number"),
@@ -89,6 +89,28 @@ def original_for(
     pixels = to_pixels(read_image(image, model.data.channels)).expand(rows, -1, -1, -1)
     mask = None if redraw is None else read_mask(redraw).expand(rows, -1, -1)
     return Original(pixels, (0.6 if mask is None else 1.0) if strength is None else strength, mask)
+
+
+def noise_for(
+    model: LatentDiffusion, image: Path | None, other: Path | None, fields: Fields, rows: int
+) -> tuple[Tensor, tuple[int, int]]:
+    """The noise (B, c, h, w) to which ``image`` inverts, for each of ``rows``, and its size (H, W) in pixels.
+
+    With an ``other`` picture, the noises on the arc from one to the other, each inverted with the fields of its end.
+    """
+    if image is None:
+        raise ConfigError("--invert and --to need a picture to begin with: --from FILE")
+    ends = [to_pixels(read_image(path, model.data.channels)) for path in (image, other) if path is not None]
+    sizes = [(end.shape[-2], end.shape[-1]) for end in ends]
+    if sizes[0] != sizes[-1]:
+        (height, width), (other_height, other_width) = sizes
+        raise ConfigError(f"--to {other} is {other_height}x{other_width}, but --from {image} is {height}x{width}")
+    model.latent_size(sizes[0])
+    if other is None:
+        return model.invert(ends[0].expand(rows, -1, -1, -1), fields), sizes[0]
+    told = [{name: value[row : row + 1] for name, value in fields.items()} for row in (0, rows - 1)]
+    one, two = (model.invert(end, each)[0] for end, each in zip(ends, told, strict=True))
+    return between(one, two, [row / max(rows - 1, 1) for row in range(rows)]), sizes[0]
 
 
 def negative_for(model: LatentDiffusion, text: str, rows: int) -> dict[str, Any]:

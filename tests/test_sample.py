@@ -97,6 +97,40 @@ def test_a_picture_to_begin_with_and_a_mask_of_what_is_drawn_anew(text: str, tmp
         main([text, "a red circle", *begin, "--strength", "2"])
 
 
+def test_a_picture_is_inverted_and_pictures_between_two_are_drawn(text: str, tmp_path: Path) -> None:
+    for name, level in (("one", 40), ("two", 200)):
+        Image.new("RGB", (32, 32), (level, 90, 20)).save(tmp_path / f"{name}.png")
+    begin = ["a red circle", "--from", str(tmp_path / "one.png")]
+    main([text, *begin, "--invert", "-n", "2", "--out", str(tmp_path / "inverted")])
+    main([text, *begin, "--to", str(tmp_path / "two.png"), "-n", "3", "--out", str(tmp_path / "between")])
+    inverted = [pixels(tmp_path / "inverted" / f"0000{index}.png") for index in range(2)]
+    first, middle, last = (pixels(tmp_path / "between" / f"0000{index}.png") for index in range(3))
+    assert np.array_equal(inverted[0], inverted[1])  # the same noise, whatever the seed
+    assert abs(inverted[0].astype(int) - first).max() <= 3  # bf16, in other batches
+    assert not np.array_equal(first, middle)
+    assert not np.array_equal(middle, last)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--invert"], "--invert and --to need a picture to begin with: --from FILE"),
+        (["--from", "32.png", "--invert", "--strength", "1"], "leave --strength and --redraw out"),
+        (["--from", "32.png", "--to", "64.png"], "--to 64.png is 64x64, but --from 32.png is 32x32"),
+        (["--from", "32.png", "--invert", "--size", "64"], "--from 32.png is 32x32, not 64x64"),
+    ],
+)
+def test_what_cannot_be_inverted_is_refused(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], said: str
+) -> None:
+    run = str(Path("outputs/runs", text).absolute())
+    monkeypatch.chdir(tmp_path)
+    for size in (32, 64):
+        Image.new("RGB", (size, size)).save(f"{size}.png")
+    with pytest.raises(ConfigError, match=said):
+        main([run, "a red circle", *options])
+
+
 def test_a_strength_without_a_picture_to_begin_with_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--strength and --redraw need a picture to begin with: --from FILE"):
         main([text, "a red circle", "--strength", "0.5"])
