@@ -124,5 +124,7 @@ def test_there_is_a_suite_for_every_kind() -> None:
 
 def test_every_registered_part_is_the_one_of_some_option() -> None:
     options = [(kind, option) for kind, option, _ in registry().options() if kind in KINDS]
-    named = {(kind, suite(kind, option, ()).node()["name"]) for kind, option in options}
+    named = {
+        (kind, suite(kind, option, tuple(NEEDED.get((kind, option), []))).node()["name"]) for kind, option in options
+    }
     assert {(component.kind, component.name) for component, _ in registry().components()} == named

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -44,7 +45,8 @@ def test_it_is_listed_with_its_distribution_and_version(site: Path) -> None:
 
 
 def test_its_option_is_listed_and_explained(site: Path) -> None:
-    assert "\ncond: class, palette, semantic, text\n" in run(site, "-m", "ldmkit", "run", "--help").stdout
+    (conditioners,) = re.findall(r"^cond: (.*)$", run(site, "-m", "ldmkit", "run", "--help").stdout, re.MULTILINE)
+    assert {"class", "palette", "text"} < set(conditioners.split(", "))
     page = run(site, "-m", "ldmkit", "show", "cond", "palette").stdout
     assert page.startswith(
         "cond=palette: The colours that a caption names, in whatever order.\nfrom ldmkit-palette (palette) 0.3.0, "
