@@ -208,7 +208,7 @@ def _opened(path: Path, what: str, formats: tuple[str, ...] = FORMATS) -> Iterat
         with Image.open(path, formats=formats) as picture:
             yield ImageOps.exif_transpose(picture)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"cannot read the {what} '{path}': {error}") from None
+        raise DataError(f"cannot read the {what} '{path}': {getattr(error, 'strerror', None) or error}") from None
 
 
 def read_image(path: Path, channels: int) -> Tensor:
