@@ -107,7 +107,7 @@ def test_the_main_job_takes_the_first_stage_that_is_there(first: Path, place: Pa
     run = run_job(place, "task=train", "train.denoiser.steps=1", "samples.previews=[]", "metric=[psnr,kid]")
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["reused"] == ["first-stage"]
-    assert metrics["samples"].keys() == {"kid_random", "kid_random_count"}
+    assert metrics["samples"].keys() == {"evaluations", "kid_random", "kid_random_count"}
     assert metrics["protocol"]["kid"].items() >= {"sampler": "ddim", "count": 8}.items()
     before = json.loads((first / "metrics.json").read_text())
     assert metrics["first_stage"]["psnr"] == before["first_stage"]["psnr"]
