@@ -103,7 +103,7 @@ def _heads(backbone: Backbone) -> dict[str, Tensor]:
     """The calibrated weights of the features' channels, and the scaling of pixels, as the package has them."""
     lpips = _lpips()
     file = Path(lpips.__file__).parent / "weights" / "v0.1" / f"{backbone}.pth"
-    lin: dict[str, Tensor] = torch.load(file, weights_only=True, map_location="cpu")
+    lin: dict[str, Tensor] = read(file)
     listed = {
         f"lins.{name.removeprefix('lin')}": weight for name, weight in lin.items()
     }  # the package names them twice

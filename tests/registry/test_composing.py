@@ -111,7 +111,8 @@ def test_checking_returns_the_kernels_own_settings(composer: Composer) -> None:
 MISTAKES = {
     "modle=kl-f8": "there is no group or key 'modle'; did you mean 'model'? There is: cond, data, ",
     "model=kl-f9": "model has no option 'kl-f9'; did you mean 'kl-f8'? There is: identity, kl-f16, kl-f2, ",
-    "cond=[text,clas]": "cond has no option 'clas'; did you mean 'class'? There is: class, hf-text",
+    "cond=[text,clas]": "cond has no option 'clas'; did you mean 'class'? There is: "
+    "class, hf-text, image, inpaint, layout, low-res, scalar, semantic, size, text",
     "sede=3": "there is no group or key 'sede'; did you mean 'seed'?",
     "cond.text.widht=3": "cond 'text' has no key 'widht'; did you mean 'width'? There is: ",
     "+cond.text.widht=3": "cond 'text' has no key 'widht'; did you mean 'width'? There is: ",
@@ -144,7 +145,8 @@ MISTAKES = {
     "cond=text,semantic": "type -m to run each, or cond=[text,semantic] for one run with a list",
     "seed=range(1,5)": "'seed=range(1,5)' has more than one value: type -m to run each",
     "cond=[text,text]": "'cond=[text,text]' names text twice",
-    "cond=null": "'cond=null' names no option; type cond=[] for none. There is: class, hf-text",
+    "cond=null": "'cond=null' names no option; type cond=[] for none. There is: "
+    "class, hf-text, image, inpaint, layout, low-res, scalar, semantic, size, text",
     "seed=a\nb": "holds a character that cannot be printed",
     "cond=none": "type cond=[] for none",
     "model=null": "'model=null' names no option; type model=OPTION. There is: identity, kl-f16, kl-f2, ",
