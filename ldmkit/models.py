@@ -21,6 +21,7 @@ from ldmkit.errors import CheckpointError, ConfigError
 from ldmkit.protocols import Conditioner, DataSource, Denoiser, FirstStage, FirstStageLoss, Guidance
 from ldmkit.registry.composing import check
 from ldmkit.registry.discovery import registry
+from ldmkit.registry.sampling_keys import with_settings
 from ldmkit.registry.schema import typed
 from ldmkit.specs import DataSpec, FieldSpec
 
@@ -112,13 +113,18 @@ def build_loss(config: Mapping[str, Any], first_stage: FirstStage, data: DataSpe
     return loss
 
 
-def load(run: str | Path, device: str | torch.device = "cpu") -> LatentDiffusion:
+def load(
+    run: str | Path, device: str | torch.device = "cpu", settings: Mapping[str, Any] | None = None
+) -> LatentDiffusion:
     """Load the trained model of a run (its directory, or its id under ``outputs/runs``) or of a checkpoint directory.
 
-    Every file is verified first, and none of them can execute code. Raises CheckpointError that says what is missing.
+    ``settings`` are other values of keys that only sampling reads, such as ``{"guidance.scale": 4}``. Every file is
+    verified first, and none of them can execute code. Raises CheckpointError that says what is missing, ConfigError for
+    a setting that cannot be.
     """
     path = _whole_checkpoint(run)
-    model = build(*_read_config(path))
+    config, data = _read_config(path)
+    model = build(with_settings(config, settings or {}), data)
     _read_model(model, path)
     return model.to(device).eval()
 

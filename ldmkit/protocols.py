@@ -109,6 +109,9 @@ class Conditioner(nn.Module, ABC):
     ``needs`` maps each field that it reads to the kind that the field must have; ``spec`` states the widths it
     yields; ``dropout`` is the rate at which the kernel puts its null conditioning in place of a row while training.
 
+    ``sampling_only`` are keys of its ``Config`` that training does not read: runs that differ in them alone share what
+    they train, and ``ldmkit sample --set`` takes other values.
+
     ``observed`` are those fields of ``needs`` that the data does not offer: :meth:`observe` makes them out of the
     pictures, and who samples gives them. One that works in latents (``in_latents``) is built with ``latents`` too, the
     model's :class:`~ldmkit.diffusion.latent_space.LatentSpace`.
@@ -119,6 +122,7 @@ class Conditioner(nn.Module, ABC):
     dropout: float
     observed: Mapping[str, FieldSpec] = MappingProxyType({})
     in_latents: ClassVar[bool] = False
+    sampling_only: ClassVar[frozenset[str]] = frozenset()
     _said: frozenset[str] = frozenset()
 
     def fit(self, fields: Fields, directory: Path) -> None:

@@ -32,6 +32,7 @@ from ldmkit.registry.composing import check
 from ldmkit.registry.config import RunConfig
 from ldmkit.registry.discovery import registry
 from ldmkit.registry.hooks import RunSpec
+from ldmkit.registry.sampling_keys import trained
 
 logger = logging.getLogger("ldmkit")
 
@@ -108,14 +109,14 @@ class Run:
         return source
 
     def identity(self, group: str) -> dict[str, Any]:
-        """What determines the parts of ``group``: their configs, and the packages that they come from."""
+        """What determines the training of the parts of ``group``: their configs, and the packages they come from."""
         nodes = self.config[group]
         chosen = {group: nodes} if "name" in nodes else nodes
         parts = {}
         for label, node in chosen.items():
             _, plugin = registry().lookup(group, node["name"])
             parts[label] = {
-                "config": node,
+                "config": trained(group, node),
                 "package": f"{plugin.distribution} {plugin.version}",
                 "code": plugin.digest(),
             }

@@ -93,6 +93,19 @@ def test_a_loaded_model_observes_and_draws_as_the_run_did(whole: Path) -> None:
         assert np.abs(shown.transpose(2, 0, 1) - to_uint8(drawn)[index].numpy()).max() <= 1
 
 
+def test_another_noise_of_sampling_trains_nothing_again_and_draws_something_else(whole: Path, place: Path) -> None:
+    noisy = run_job(place, ALL, "cond.low-res.sampling_noise=0.3")
+    assert set(metrics(noisy)["reused"]) == {"conditioners", "first-stage", "latents", "denoiser"}
+    assert metrics(whole)["reused"] == []
+    one, two = (np.array(Image.open(run / "samples" / "00000.png")) for run in (whole, noisy))
+    assert (one != two).any()
+    low = torch.full((1, 3, 8, 8), 128, dtype=torch.uint8)
+    picture = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    told = {"low_res": low, "image": picture, "mask": torch.ones(1, 32, 32, dtype=torch.bool)}
+    typed = ldmkit.load(whole, settings={"cond.low-res.sampling_noise": 0.3})
+    assert torch.equal(typed.sample(told), ldmkit.load(noisy).sample(told))
+
+
 def test_what_is_observed_is_a_function_of_the_step_and_the_row() -> None:
     model = ldmkit.build(ldmkit.compose(["scale=smoke", "cond=[inpaint]"]))
     images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)

@@ -75,6 +75,34 @@ def test_a_negative_prompt_reaches_the_model_for_each_picture_and_stands_in_its_
     assert read_metadata(tmp_path / "00001.png")["negative_prompt"] == "a blue square"
 
 
+def test_a_key_that_only_sampling_reads_can_have_another_value(text: str, tmp_path: Path) -> None:
+    drawn = {}
+    for name, words in {
+        "run": [],
+        "other": ["--set", "guidance.threshold=0.5", "--set", "guidance.threshold_floor=0.1"],
+        "same": ["--set", "guidance.scale=2", "--set", "guidance.interval=[0, 1e9]"],
+    }.items():
+        main([text, "a red circle", *words, "--out", str(tmp_path / name)])
+        drawn[name] = pixels(tmp_path / name / "00000.png")
+    assert (drawn["run"] != drawn["other"]).any()
+    assert (drawn["run"] == drawn["same"]).all()
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("denoiser.dropout=0.5", "denoiser.dropout is no key of this run that sampling reads.*There is: guidance"),
+        ("guidance.scale", "--set guidance.scale has no value; write --set guidance.scale=VALUE"),
+        ("guidance.scale=[1", r"--set guidance.scale=\[1: '\[1' is no YAML"),
+        ("guidance.scale=large", "guidance.scale"),
+    ],
+)
+def test_a_setting_that_is_none_is_one_line(text: str, tmp_path: Path, word: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as raised:
+        main([text, "a red circle", "--set", word, "--out", str(tmp_path)])
+    assert "\n" not in str(raised.value)
+
+
 def test_a_negative_prompt_needs_a_text_field(both: str, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "map.png")
     with pytest.raises(ConfigError, match="--negative: this model takes no single prompt"):
