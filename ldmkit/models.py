@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +25,8 @@ from ldmkit.registry.discovery import registry
 from ldmkit.registry.sampling_keys import with_settings
 from ldmkit.registry.schema import typed
 from ldmkit.specs import DataSpec, FieldSpec
+
+log = logging.getLogger("ldmkit")
 
 CONFIG, SPEC, STATISTICS = "config.json", "data.json", "statistics.json"
 """Files of a checkpoint beside the weights."""
@@ -55,6 +58,7 @@ def build(config: Mapping[str, Any], data: DataSpec | None = None) -> LatentDiff
     not go together, before any of them is large.
     """
     model = _untrained(config, data or build_data(config).spec)
+    _warn_of_untrained_nulls(config, model)
     if model.guidance.weaker is not None:
         model.weaker = _weaker(model, model.guidance.weaker)
     return model
@@ -270,6 +274,20 @@ def _check_guidance(config: Mapping[str, Any], guidance: Guidance) -> None:
         raise ConfigError(
             f"guidance '{name}' has scales for {', '.join(guidance.conditioners) or 'no conditioner'}, but the run's "
             f"cond is [{','.join(cond)}]; give one scale for all of them, or one for each"
+        )
+
+
+def _warn_of_untrained_nulls(config: Mapping[str, Any], model: LatentDiffusion) -> None:
+    nulls = model.guidance.nulls
+    untrained = [
+        name for name, part in model.conditioners.items() if part.dropout == 0 and (nulls is None or name in nulls)
+    ]
+    if untrained:
+        keys = [f"cond.{name}.dropout" for name in untrained]
+        log.warning(
+            f"guidance '{config['guidance']['name']}' compares with the null conditioning of {', '.join(untrained)}, "
+            f"which is not trained while {' and '.join(keys)} is 0; type {' '.join(f'{key}=0.1' for key in keys)}, or "
+            "guidance=none"
         )
 
 

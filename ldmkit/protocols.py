@@ -272,11 +272,13 @@ class Guidance(ABC):
     """Turns several estimates into one: those of a conditioning and of the null, or others that the kernel provides.
 
     What it needs is said by attributes, and checked before anything is trained: ``conditioners``, those of the run by
-    their names where it sets them apart, else None; ``perturbs``, whether it asks for perturbed estimates; ``weaker``,
-    the run or checkpoint of a second model, or None.
+    their names where it sets them apart, else None; ``nulls``, those whose null conditioning it asks for, None for all
+    of them; ``perturbs``, whether it asks for perturbed estimates; ``weaker``, the run or checkpoint of a second model,
+    or None.
     """
 
     conditioners: Collection[str] | None = None
+    nulls: Collection[str] | None = ()
     perturbs: bool = False
     weaker: str | None = None
 

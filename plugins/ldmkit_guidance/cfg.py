@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import dropwhile
 
 from torch import Tensor
 
@@ -44,6 +45,10 @@ class CFG(Guidance):
     def __init__(self, config: Config) -> None:
         self.config = config
         self.conditioners = list(config.scale) if isinstance(config.scale, Mapping) else None
+        if isinstance(config.scale, Mapping):  # leading scales of 1 tell all that they tell
+            self.nulls = [name for name, _ in dropwhile(lambda item: item[1] == 1, config.scale.items())]
+        else:
+            self.nulls = () if config.scale == 1 else None
 
     def guide(self, denoise: ConditionalDenoise, conditioning: Conditioning, null: Conditioning) -> Denoise:
         steps = self.steps(denoise, conditioning)
