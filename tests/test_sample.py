@@ -181,7 +181,8 @@ def test_a_size_is_a_side_or_height_by_width(size: str, shape: tuple[int, ...], 
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        ("33", "33x33 does not divide by the first stage's factor 8"),
+        ("33", r"33x33 pixels cannot be: .* of 16 \(factor 8 of the first stage, times 2 of .* that can is 32x32"),
+        ("40x64", "the nearest that can is 32x64"),
         ("0", "--size takes pixels, as 512 or 512x768"),
         ("64x", "--size takes pixels"),
         ("1x2x3", "--size takes pixels"),
@@ -401,7 +402,7 @@ def test_pictures_of_wrong_mode_size_or_none_at_all_are_refused_in_one_line(
         ("fill", ["--image", image, "--mask", str(tmp_path / "black.png")], "has no white pixel: nothing is missing"),
         ("fill", ["--image", image, "--mask", clear], "the mask .* is of mode RGBA; save it as grey"),
         ("fill", ["--image", image, "--mask", image + "x"], "cannot read the mask"),
-        ("fill", ["--image", odd, "--mask", half_white(tmp_path / "m.png", 7, 7)], "7x7 does not divide by .* 4"),
+        ("fill", ["--image", odd, "--mask", half_white(tmp_path / "m.png", 7, 7)], "7x7 pixels cannot be: .* is 8x8"),
         ("fill", ["--image", odd, "--mask", mask], "several sizes: 7x7 by 'image', 40x24 by 'mask'"),
         ("twice", ["--image", image], "several fields of kind image: image, low_res; say which: --field "),
         ("fill", ["--image", image, "--field", f"image={image}"], "'image' is given twice, the first time by --image"),

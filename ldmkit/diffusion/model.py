@@ -66,12 +66,22 @@ class LatentDiffusion(nn.Module):
     def latent_size(self, size: tuple[int, int] | None = None) -> tuple[int, int]:
         """(h, w) of the latent grid of an image of ``size`` (H, W) pixels, by default the size trained on."""
         height, width = size or (self.data.size, self.data.size)
-        factor = self.first_stage.spec.factor
         if min(height, width) < 1:
             raise ConfigError(f"an image of {height}x{width} has no pixels")
-        if height % factor or width % factor:
-            raise ConfigError(f"an image of {height}x{width} does not divide by the first stage's factor {factor}")
+        self._check_multiple("an image", height, width)
+        factor = self.first_stage.spec.factor
         return height // factor, width // factor
+
+    def _check_multiple(self, what: str, *sides: int) -> None:
+        """Raise ConfigError where ``sides``, in pixels, are not what first stage and denoiser can take."""
+        factor, more = self.first_stage.spec.factor, self.denoiser.multiple
+        unit = factor * more
+        if any(side % unit for side in sides):
+            got, near = ("x".join(map(str, each)) for each in (sides, [max(1, round(s / unit)) * unit for s in sides]))
+            raise ConfigError(
+                f"{what} of {got} pixels cannot be: sides must be multiples of {unit} "
+                f"(factor {factor} of the first stage, times {more} of the denoiser); the nearest that can is {near}"
+            )
 
     def check_weaker(self) -> None:
         """Raise ConfigError where the weaker model was trained on other latents; statistics name their first stage."""
@@ -170,7 +180,10 @@ class LatentDiffusion(nn.Module):
         return torch.cat(pictures) if pictures else torch.empty(0, self.data.channels, *(size or (self.data.size,) * 2))
 
     def _windows(self, window: int | None) -> Windows | None:
-        return None if window is None else Windows(max(window // self.first_stage.spec.factor, 1))
+        if window is None:
+            return None
+        self._check_multiple("a window", window)
+        return Windows(window // self.first_stage.spec.factor)
 
     @torch.no_grad()
     def invert(self, images: Tensor, fields: Fields | None = None, *, steps: int = 100) -> Tensor:
