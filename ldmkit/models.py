@@ -19,7 +19,7 @@ from ldmkit.diffusion.latent_space import LatentSpace
 from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.diffusion.statistics import LatentStatistics
 from ldmkit.errors import CheckpointError, ConfigError
-from ldmkit.protocols import Conditioner, DataSource, Denoiser, FirstStage, FirstStageLoss, Guidance
+from ldmkit.protocols import Conditioner, DataSource, Denoiser, FirstStage, FirstStageLoss, Guidance, Objective, Sampler
 from ldmkit.registry.composing import check
 from ldmkit.registry.discovery import registry
 from ldmkit.registry.sampling_keys import with_settings
@@ -60,7 +60,7 @@ def build(config: Mapping[str, Any], data: DataSpec | None = None) -> LatentDiff
     model = _untrained(config, data or build_data(config).spec)
     _warn_of_untrained_nulls(config, model)
     if model.guidance.weaker is not None:
-        model.weaker = _weaker(model, model.guidance.weaker)
+        model.weaker = _weaker(model, model.guidance.weaker, Path(config["outputs"]) / "runs")
     return model
 
 
@@ -76,24 +76,33 @@ def _untrained(config: Mapping[str, Any], data: DataSpec) -> LatentDiffusion:
     with seeded(seed, "conditioners"):
         joined = Conditioners(conditioners)
     _check_accepted(config, joined)
-    guidance: Guidance = build_part("guidance", config["guidance"])
-    _check_guidance(config, guidance)
-    objective = build_part("objective", config["objective"])
+    objective, guidance, sampler = build_sampling(config)
     latent = replace(latents.spec, predictions=objective.predictions)
     with seeded(seed, "denoiser"):
         denoiser = build_part("denoiser", config["denoiser"], latent=latent, cond=joined.spec)
     _check_grid(config, data, latents.spec.factor, denoiser)
-    model = LatentDiffusion(
+    return LatentDiffusion(
         data=data,
         latents=latents,
         conditioners=joined,
         denoiser=denoiser,
         objective=objective,
         guidance=guidance,
-        sampler=build_part("sampler", config["sampler"]),
+        sampler=sampler,
     )
-    model.objective.levels(model.sampler.steps, model.sampler.spacing)  # refuses what cannot be had
-    return model
+
+
+def build_sampling(config: Mapping[str, Any]) -> tuple[Objective, Guidance, Sampler]:
+    """Build what a composed ``config`` samples with beside the networks.
+
+    Raises ConfigError where these, or their names, do not go together; no data are needed to know it.
+    """
+    guidance: Guidance = build_part("guidance", config["guidance"])
+    _check_guidance(config, guidance)
+    objective: Objective = build_part("objective", config["objective"])
+    sampler: Sampler = build_part("sampler", config["sampler"])
+    objective.levels(sampler.steps, sampler.spacing)  # refuses what cannot be had
+    return objective, guidance, sampler
 
 
 def build_first_stage(config: Mapping[str, Any], data: DataSpec) -> FirstStage:
@@ -133,9 +142,9 @@ def load(
     return model.to(device).eval()
 
 
-def _weaker(model: LatentDiffusion, run: str) -> LatentDiffusion:
-    """The trained model of ``run``, to guide ``model``."""
-    path = _whole_checkpoint(run)
+def _weaker(model: LatentDiffusion, run: str, runs: Path) -> LatentDiffusion:
+    """The trained model of ``run``, to guide ``model``; an id is looked up in ``runs``."""
+    path = _whole_checkpoint(run, runs)
     weaker = _untrained(*_read_config(path))
     own, other = model.first_stage.spec, weaker.first_stage.spec
     if own != other:
@@ -147,9 +156,9 @@ def _weaker(model: LatentDiffusion, run: str) -> LatentDiffusion:
     return weaker.eval().requires_grad_(False)
 
 
-def _whole_checkpoint(run: str | Path) -> Path:
+def _whole_checkpoint(run: str | Path, runs: Path = RUNS) -> Path:
     """The verified checkpoint of ``run``, which is more than a first stage."""
-    path = find_checkpoint(run)
+    path = find_checkpoint(run, runs)
     verify(path)
     if not (path / "denoiser.safetensors").is_file():
         raise CheckpointError(f"'{path}' holds a first stage alone; type ldmkit run task=reconstruct task.run={run}")

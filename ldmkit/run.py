@@ -26,7 +26,7 @@ import ldmkit.training.device as devices
 from ldmkit.artifacts.checkpoint import read_json, write_json
 from ldmkit.artifacts.store import Artifact, Store
 from ldmkit.errors import CheckpointError, ConfigError, Interrupted
-from ldmkit.models import build_data, build_part
+from ldmkit.models import build_data, build_part, build_sampling
 from ldmkit.protocols import DataSource
 from ldmkit.registry.composing import check
 from ldmkit.registry.config import RunConfig
@@ -216,6 +216,7 @@ def job(config: dict[str, Any], overrides: Sequence[str]) -> Path:
         config, overrides = read_json(resumed / CONFIG), read_json(resumed / RECORD)["overrides"]
     settings = check(config)
     compute = devices.choose(settings.device, settings.precision, settings.threads)
+    build_sampling(config)  # its mistakes need no data to be found, and leave no directory
     directory = resumed or _create(Path(settings.outputs) / "runs", config)
     lock = FileLock(directory / ".lock")
     try:

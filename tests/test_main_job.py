@@ -272,3 +272,18 @@ def test_a_run_that_cannot_work_says_so_in_one_line_before_it_trains(
         run_job(tmp_path, *overrides)
     assert "\n" not in str(raised.value)
     assert not list(tmp_path.glob("outputs/store/*"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["sampler.steps=300", "sampler.spacing=compvis"], "compvis cannot make 300 steps"),
+        (["guidance.scale={text: 4, semantic: 2}"], r"scales for text, semantic, but .* cond is \[text\]"),
+    ],
+)
+def test_a_mistake_that_no_data_are_needed_to_find_leaves_nothing_behind(
+    tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run_job(tmp_path, *overrides)
+    assert not list(tmp_path.iterdir())
