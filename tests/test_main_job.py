@@ -204,7 +204,9 @@ def pictures(directory: Path, count: int = 40, captions: bool = True) -> Path:
     return directory
 
 
-def test_own_images_train_and_a_corrupt_one_is_left_out_and_named(tmp_path: Path) -> None:
+def test_own_images_train_and_a_corrupt_one_is_left_out_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = pictures(tmp_path / "photos", 120)
     (folder / "broken.png").write_bytes((folder / "000.png").read_bytes()[:60])
     (folder / "broken.txt").write_text("a broken picture")
@@ -213,6 +215,8 @@ def test_own_images_train_and_a_corrupt_one_is_left_out_and_named(tmp_path: Path
     assert [entry["what"] for entry in kept["skipped"]] == ["broken.png"]
     assert len(list((run / "samples").glob("0*.png"))) == 8
     assert "prompt" not in json.loads((run / "metrics.json").read_text())  # nothing can verify photographs
+    for name, what in (("verified", "reconstructed"), ("prompt", "sampled")):
+        assert f"metric {name}: nothing to measure in what this run has {what}" in caplog.text
 
 
 @pytest.mark.parametrize(
