@@ -17,9 +17,9 @@ from ldmkit.values import Levels
 class DDPM(Sampler):
     """Ho et al. 2020, "Denoising diffusion probabilistic models", algorithm 2, with levels of any kind.
 
-    z_s is drawn from q(z_s | z_t, x0), eq. 6 and 7, here in the form of Kingma et al. 2021, appendix A, which holds for
-    any alpha and sigma. ``variance`` (section 3.2): ``small`` is that of q, optimal for data that are one point, and
-    the same walk as DDIM with eta = 1; ``large`` is that of q(z_t | z_s), optimal for data N(0, I).
+    z_s is drawn from q(z_s | z_t, x0), eq. 6 and 7, here in the form of Kingma et al. 2021, "Variational diffusion
+    models", which holds for any alpha and sigma. ``variance``: ``small`` is that of q, optimal for data that are one
+    point, and the same walk as DDIM with eta = 1; ``large`` is that of q(z_t | z_s), optimal for data N(0, I).
     """
 
     @dataclass(frozen=True, kw_only=True)
