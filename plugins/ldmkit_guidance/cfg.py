@@ -22,8 +22,8 @@ class CFG(Guidance):
     same weights on eps or v give the same z_t, all being linear in x0.
 
     A scale for each of n conditioners, in the order c_1 .. c_n of the keys, is the compositional rule in its nested
-    form, that of Brooks et al. 2023, "InstructPix2Pix", for two conditions (Liu et al. 2022, "Compositional visual generation with
-    composable diffusion models", tell each conditioner alone, which takes them to be independent):
+    form, that of Brooks et al. 2023, "InstructPix2Pix", for two conditions (Liu et al. 2022, "Compositional visual
+    generation with composable diffusion models", tell each conditioner alone, which takes them to be independent):
 
         x0 = x0(null) + sum_i scale_i (x0(c_1 .. c_i) - x0(c_1 .. c_i-1))
 
