@@ -102,6 +102,12 @@ def build_sampling(config: Mapping[str, Any]) -> tuple[Objective, Guidance, Samp
     objective: Objective = build_part("objective", config["objective"])
     sampler: Sampler = build_part("sampler", config["sampler"])
     objective.levels(sampler.steps, sampler.spacing)  # refuses what cannot be had
+    if sampler.learned_variance and not objective.learned_variance:
+        raise ConfigError(
+            f"sampler '{config['sampler']['name']}' asks for a learned variance, but objective "
+            f"'{config['objective']['name']}' learns none; train with objective.variance=learned, or give the sampler "
+            "another variance"
+        )
     return objective, guidance, sampler
 
 
