@@ -20,6 +20,7 @@ VERBS = {
     "ema": ("ldmkit.ema:main", "average the weights of a finished run anew: ema RUN --width 0.1"),
     "ls": ("ldmkit.listing:ls", "the options of every group, or of one: ls, ls cond"),
     "show": ("ldmkit.listing:show", "one option: its keys, what they mean, and where it comes from: show cond text"),
+    "new": ("ldmkit.new:main", "begin a package with a part of your own: new cond palette"),
     "plugins": ("ldmkit.listing:plugins", "the installed plugins, and what is wrong with them"),
 }
 """Each verb with the function that carries it out, which takes the arguments behind it, and a line of help."""
@@ -101,6 +102,6 @@ def _complete(rest: list[str]) -> int:
     if words[:1] == ["run"] and len(words) > 1:
         os.environ["COMP_LINE"] = " ".join([program, *words[1:]])
         return _function(VERBS["run"][0])(["-sc", *rest]) or 0
-    choices = KINDS if words[:1] in (["ls"], ["show"]) and len(words) == 2 else VERBS if len(words) == 1 else {}
+    choices = KINDS if words[:1] in (["ls"], ["new"], ["show"]) and len(words) == 2 else VERBS if len(words) == 1 else {}
     print("\n".join(choice for choice in choices if choice.startswith(words[-1])))
     return 0

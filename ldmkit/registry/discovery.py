@@ -6,9 +6,12 @@
     registry().option_owners("cond", "text")   who carries conf/cond/text.yaml
     registry().clashes()                   what two packages provide under one name
 
-A plugin is an entry point of the group ``ldmkit`` that names a module (or an instance) with a hook ``components``. Each
-is loaded by itself: whatever goes wrong in one costs that one alone. ``LDMKIT_DISABLE=a,b`` leaves plugins out, by the
-name of the entry point or of the distribution, before they are imported. Imports neither torch nor hydra.
+A package says what it provides in one of two ways. An entry point of the group ``ldmkit.KIND``, such as
+``palette = "ldmkit_palette:Palette"`` of ``ldmkit.cond``, is itself a part, and nothing is imported to know of it. An entry
+point of the group ``ldmkit`` names a module (or an instance) with a hook ``components``, which lists any number of parts.
+
+Each plugin is loaded by itself: whatever goes wrong in one costs that one alone. ``LDMKIT_DISABLE=a,b`` leaves plugins
+out, by the name of the plugin or of the distribution, before they are imported. Imports neither torch nor hydra.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import contextlib
 import hashlib
 import importlib
 import importlib.metadata
+import importlib.util
 import inspect
 import os
 import re
@@ -41,9 +45,9 @@ _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*
 
 @dataclass(frozen=True, kw_only=True)
 class Plugin:
-    """One entry point: what it is called, where it comes from, and how loading it went.
+    """What one entry point provides, or those of one package that are parts themselves, and how loading it went.
 
-    ``error`` is one line where ``status`` is ``failed``; ``config_dir`` holds ``<group>/<option>.yaml``.
+    ``name`` is that of the entry point of the group ``ldmkit``, or else of the distribution. ``error`` is one line where ``status`` is ``failed``; ``config_dir`` holds ``<group>/<option>.yaml``.
     """
 
     name: str
@@ -173,25 +177,35 @@ def registry() -> Registry:
 def discover() -> Registry:
     """Load every installed plugin afresh, sorted by distribution and name: no order depends on chance."""
     disabled = {name.strip() for name in os.environ.get("LDMKIT_DISABLE", "").split(",")} - {""}
-    return Registry(tuple(_load(*found, disabled) for found in sorted(_entries(), key=lambda found: found[:2])))
+    plugins = []
+    parts: dict[tuple[str, str, str], list[importlib.metadata.EntryPoint]] = defaultdict(list)
+    for distribution, name, version, entry in _entries():
+        if entry.group == GROUP:
+            plugins.append(_load(distribution, name, version, entry, disabled))
+        else:
+            parts[distribution, version, _top_package(entry.value)].append(entry)
+    plugins += [_announced(*key, entries, disabled) for key, entries in parts.items()]
+    return Registry(tuple(sorted(plugins, key=lambda plugin: (plugin.distribution, plugin.name))))
 
 
 def _entries() -> Iterator[tuple[str, str, str, importlib.metadata.EntryPoint]]:
-    """Yield (distribution, name, version, entry point) of our group.
+    """Yield (distribution, name, version, entry point) of our groups, sorted.
 
     Not ``importlib.metadata.entry_points()``, which one malformed file of any package brings down. Of two
     distributions with one name, the first on ``sys.path`` is the one that is imported.
     """
     seen: set[str] = set()
+    found = []
     for distribution in importlib.metadata.distributions():
         try:
-            entries = [entry for entry in distribution.entry_points if entry.group == GROUP]
+            entries = [entry for entry in distribution.entry_points if entry.group.partition(".")[0] == GROUP]
             name, version = (distribution.name, distribution.version) if entries else ("", "")
         except Exception:  # not readable, so nobody can tell whether it is a plugin
             continue
         if entries and name not in seen:
             seen.add(name)
-            yield from ((name or "unknown", entry.name, version or "unknown", entry) for entry in entries)
+            found += [(name or "unknown", entry.name, version or "unknown", entry) for entry in entries]
+    yield from sorted(found, key=lambda found: found[:2])
 
 
 def _load(
@@ -208,11 +222,40 @@ def _load(
         with contextlib.redirect_stdout(sys.stderr):  # what a package prints must not mix with our output
             found = entry.load()
             components = _components(found)
-        return plugin("ok", components=components, package=_package(entry.module))
+        return plugin("ok", components=components, package=_folder(sys.modules[entry.module].__file__))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # also SystemExit and whatever else a stranger raises: it costs that plugin alone
         return plugin("failed", error=_one_line(error))
+
+
+def _announced(
+    distribution: str,
+    version: str,
+    package: str,
+    entries: Iterable[importlib.metadata.EntryPoint],
+    disabled: set[str],
+) -> Plugin:
+    """The plugin of a ``package`` whose entry points are its parts; none of it is imported."""
+
+    def plugin(status: Literal["ok", "failed", "disabled"], **rest: Any) -> Plugin:
+        return Plugin(name=distribution, distribution=distribution, version=version, status=status, **rest)
+
+    if distribution in disabled:
+        return plugin("disabled")
+    try:
+        parts = [Component(entry.group.removeprefix(f"{GROUP}."), entry.name, entry.value, "") for entry in entries]
+        components = _checked([parts])
+        spec = importlib.util.find_spec(package)
+        if spec is None:
+            raise ModuleNotFoundError(f"No module named '{package}'")
+        return plugin("ok", components=components, package=_folder(spec.origin))
+    except Exception as error:
+        return plugin("failed", error=_one_line(error))
+
+
+def _top_package(target: str) -> str:
+    return target.partition(":")[0].partition(".")[0].strip()
 
 
 def _components(found: Any) -> tuple[Component, ...]:
@@ -249,9 +292,8 @@ def _checked(results: list[Iterable[Component]]) -> tuple[Component, ...]:
     return components
 
 
-def _package(module: str) -> Path | None:
-    """The folder of the package; None for a module that is a single file, which has no folder of its own."""
-    file = sys.modules[module].__file__
+def _folder(file: str | None) -> Path | None:
+    """The folder of the package that ``file`` begins; None for a module that is a single file, which has none."""
     return Path(file).parent if file and Path(file).name == "__init__.py" else None
 
 
