@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,11 +21,15 @@ from ldmkit.errors import CheckpointError, ConfigError
 from ldmkit.protocols import Conditioner, DataSource, Denoiser, FirstStage, FirstStageLoss, Guidance
 from ldmkit.registry.composing import check
 from ldmkit.registry.discovery import registry
+from ldmkit.registry.origin import check_origins, read_origins
 from ldmkit.registry.schema import typed
 from ldmkit.specs import DataSpec, FieldSpec
 
-CONFIG, SPEC, STATISTICS = "config.json", "data.json", "statistics.json"
+CONFIG, SPEC, STATISTICS, PARTS = "config.json", "data.json", "statistics.json", "parts.json"
 """Files of a checkpoint beside the weights."""
+
+MODEL_KINDS = ("model", "cond", "denoiser", "objective", "guidance", "sampler")
+"""What a model is made of; a checkpoint is loaded although data, loggers or metrics of its run are not there."""
 
 FIRST_STAGE = "first_stage"
 WEIGHTS = (FIRST_STAGE, "conditioners", "denoiser", "objective")
@@ -118,7 +122,7 @@ def load(run: str | Path, device: str | torch.device = "cpu") -> LatentDiffusion
     Every file is verified first, and none of them can execute code. Raises CheckpointError that says what is missing.
     """
     path = _whole_checkpoint(run)
-    model = build(*_read_config(path))
+    model = build(*_read_config(path, MODEL_KINDS))
     _read_model(model, path)
     return model.to(device).eval()
 
@@ -126,7 +130,7 @@ def load(run: str | Path, device: str | torch.device = "cpu") -> LatentDiffusion
 def _weaker(model: LatentDiffusion, run: str) -> LatentDiffusion:
     """The trained model of ``run``, to guide ``model``."""
     path = _whole_checkpoint(run)
-    weaker = _untrained(*_read_config(path))
+    weaker = _untrained(*_read_config(path, MODEL_KINDS))
     own, other = model.first_stage.spec, weaker.first_stage.spec
     if own != other:
         raise ConfigError(f"the weaker model '{run}' has latents of {other}, but this run of {own}")
@@ -165,16 +169,18 @@ def load_first_stage(
     """
     path = find_checkpoint(run, runs)
     verify(path)
-    config, data = _read_config(path)
+    config, data = _read_config(path, ["model"])
     first_stage = build_first_stage(config, data)
     _read_weights(first_stage, path / f"{FIRST_STAGE}.safetensors")
     return first_stage.to(device).eval().requires_grad_(False), config, data
 
 
-def _read_config(path: Path) -> tuple[dict[str, Any], DataSpec]:
-    """The checked config of a checkpoint, and the data that it was trained with."""
+def _read_config(path: Path, kinds: Collection[str]) -> tuple[dict[str, Any], DataSpec]:
+    """The config of a checkpoint, its parts of ``kinds`` checked, and the data that it was trained with."""
     config: dict[str, Any] = read_json(path / CONFIG)
-    check(config)
+    if (path / PARTS).is_file():  # older checkpoints have none
+        check_origins(read_origins(read_json(path / PARTS), f"'{path}'"), kinds, f"'{path}'")
+    check(config, kinds)
     return config, spec_from_json(read_json(path / SPEC))
 
 

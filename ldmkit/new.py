@@ -30,7 +30,9 @@ def main(argv: Sequence[str]) -> int:
     parser = Arguments(prog="ldmkit new", description="Begin a package with a part of your own, which works.")
     parser.add_argument("kind", help=", ".join(KINDS))
     parser.add_argument("name", help="of the part, as in cond=NAME; the package is called ldmkit-NAME")
-    parser.add_argument("--dir", type=Path, default=Path(), help="where the folder of the package is put; default: here")
+    parser.add_argument(
+        "--dir", type=Path, default=Path(), help="where the folder of the package is put; default: here"
+    )
     asked = parser.parse_args(argv)
     words = placeholders(asked.kind, asked.name)
     texts = package(asked.kind, words)
@@ -87,7 +89,9 @@ def package(kind: str, words: Mapping[str, str]) -> dict[str, str]:
     tree = ast.parse(module)
     imported = {alias.name for line in tree.body if isinstance(line, ast.ImportFrom) for alias in line.names}
     if words["class_name"] in imported:
-        raise ConfigError(f"'{words['name']}' would make a class {words['class_name']}, which ldmkit has; add a word to it")
+        raise ConfigError(
+            f"'{words['name']}' would make a class {words['class_name']}, which ldmkit has; add a word to it"
+        )
     words = {**words, "summary": (ast.get_docstring(tree) or "").rstrip(".")}
     folder = words["package"]
     return {
@@ -121,7 +125,9 @@ def _write(folder: Path, texts: Mapping[str, str]) -> None:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(text, encoding="utf-8")
     except FileExistsError:
-        raise ConfigError(f"'{folder}' is there already, and nothing is overwritten; name another place: --dir") from None
+        raise ConfigError(
+            f"'{folder}' is there already, and nothing is overwritten; name another place: --dir"
+        ) from None
     except OSError as error:
         raise ConfigError(f"cannot write '{folder}': {error.strerror}; name another place: --dir") from error
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ldmkit.registry.class_source import class_node, docstring, tree
 from ldmkit.registry.components import KINDS, MULTIPLE
-from ldmkit.registry.source import class_node, docstring, tree
 
 PROTOCOLS = {
     "model": ("ldmkit.protocols:FirstStage", "FirstStageSuite"),
@@ -35,8 +35,7 @@ PROTOCOLS = {
 OTHERS = {
     "What parts are besides": ["ldmkit.protocols:Adversary", "ldmkit.protocols:ConditionalDenoise", "ldmkit.run:Run"],
     "What parts say about themselves": [
-        f"ldmkit.specs:{name}"
-        for name in ("LatentSpec", "Reach", "CondSpec", "OptimizerSpec", "FieldSpec", "DataSpec")
+        f"ldmkit.specs:{name}" for name in ("LatentSpec", "Reach", "CondSpec", "OptimizerSpec", "FieldSpec", "DataSpec")
     ],
     "What parts hand to each other": [
         *(f"ldmkit.values:{name}" for name in ("Batch", "Posterior", "Reconstruction", "Conditioning", "Levels")),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ldmkit.registry import source
 from ldmkit.registry.discovery import registry
 
 Install = Callable[..., Path]
@@ -54,6 +55,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
         (info / "entry_points.txt").write_text(f"[{group}]\n{entry or distribution} = {target or package}\n")
         registry.cache_clear()
+        source.code_digest.cache_clear()
         return site
 
     registry.cache_clear()

@@ -139,7 +139,9 @@ def test_a_bad_entry_point_of_a_kind_fails_alone(change: dict[str, str], error: 
 def test_a_part_that_cannot_be_imported_costs_those_who_ask_for_it(install: Install) -> None:
     install("bad-one", "import no_such_module_anywhere", **{**ANNOUNCED, "target": "bad_one:Part"})
     assert plugin("bad-one").status == "ok"
-    with pytest.raises(LdmkitError, match=r"cond 'made-up' of bad-one 1.0 cannot be imported from bad_one:Part: Module"):
+    with pytest.raises(
+        LdmkitError, match=r"cond 'made-up' of bad-one 1.0 cannot be imported from bad_one:Part: Module"
+    ):
         registry().part("cond", "made-up")
 
 
