@@ -89,9 +89,8 @@ def package(kind: str, words: Mapping[str, str]) -> dict[str, str]:
     tree = ast.parse(module)
     imported = {alias.name for line in tree.body if isinstance(line, ast.ImportFrom) for alias in line.names}
     if words["class_name"] in imported:
-        raise ConfigError(
-            f"'{words['name']}' would make a class {words['class_name']}, which ldmkit has; add a word to it"
-        )
+        taken = words["class_name"]
+        raise ConfigError(f"'{words['name']}' would make a class {taken}, which ldmkit has; add a word to it")
     words = {**words, "summary": (ast.get_docstring(tree) or "").rstrip(".")}
     folder = words["package"]
     return {
@@ -125,9 +124,7 @@ def _write(folder: Path, texts: Mapping[str, str]) -> None:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(text, encoding="utf-8")
     except FileExistsError:
-        raise ConfigError(
-            f"'{folder}' is there already, and nothing is overwritten; name another place: --dir"
-        ) from None
+        raise ConfigError(f"'{folder}' is there already, and stays as it is; name another place: --dir") from None
     except OSError as error:
         raise ConfigError(f"cannot write '{folder}': {error.strerror}; name another place: --dir") from error
 

@@ -48,15 +48,14 @@ ALIASED = ("ldmkit.protocols", "ldmkit.specs", "ldmkit.values")
 
 _HEAD = """# The protocols
 
-Made by `python -m ldmkit.reference > docs/protocols.md` from the docstrings and signatures in the code; a test compares the two.
-`ldmkit new KIND NAME` puts that of one kind into a package's README.
+Made from the docstrings and signatures in the code by `python -m ldmkit.reference > docs/protocols.md`; a test compares
+the two. `ldmkit new KIND NAME` puts that of one kind into a package's README.
 
 Shapes: `B` batch, `C` channels, `H W` pixels, `h w` latent grid, `M` tokens, `D` token width, `E` vector width, `K` map
 channels, `T` steps. [plugins.md](plugins.md) makes a part from nothing; [testing.md](testing.md) is about the suites.
 
 A part is built as `Part(config, **runtime)`: `config` is an instance of its nested frozen dataclass `Config`, made from
-the option file and checked key by key; `runtime` is named below for each kind and is what only other parts know. Methods
-without a default are the part's to write.
+the option file and checked key by key; `runtime` is named below for each kind and is what only other parts know.
 """
 
 
@@ -135,7 +134,8 @@ def attributes(node: ast.ClassDef) -> list[str]:
         for line in node.body
         if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and not line.target.id.startswith("_")
     ]
-    return annotated + [f"{each.name}: {ast.unparse(each.returns)}" for each in _functions(node) if _is_property(each)]
+    properties = [each for each in _functions(node) if _is_property(each)]
+    return annotated + [f"{each.name}: {ast.unparse(each.returns)}" for each in properties if each.returns is not None]
 
 
 def methods(node: ast.ClassDef) -> list[Method]:
@@ -177,9 +177,8 @@ def _aliases() -> Iterator[tuple[str, str]]:
     for module in ALIASED:
         lines = tree(module).body
         for line, below in pairwise(lines):
-            documented = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-            if isinstance(line, ast.Assign) and documented and ast.unparse(line.targets[0])[0].isupper():
-                yield ast.unparse(line), inspect.cleandoc(str(ast.literal_eval(below.value)))
+            if isinstance(line, ast.Assign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+                yield ast.unparse(line), inspect.cleandoc(str(below.value.value))
 
 
 def _markdown(text: str) -> str:

@@ -82,9 +82,9 @@ def test_a_package_is_one_module_one_option_one_test_and_a_readme(packages: Path
 
 def test_the_test_is_the_suite_and_the_name_and_nothing_else(packages: Path) -> None:
     text = (packages / "ldmkit-first-order" / "tests" / "test_first_order.py").read_text()
-    assert text == (
-        'from ldmkit.testing import SamplerSuite\n\n\nclass TestFirstOrder(SamplerSuite):\n    component = "first-order"\n'
-    )
+    imported, _, suite = text.partition("\n\n\n")
+    assert imported == "from ldmkit.testing import SamplerSuite"
+    assert suite == 'class TestFirstOrder(SamplerSuite):\n    component = "first-order"\n'
 
 
 def test_it_asks_for_the_versions_of_ldmkit_that_keep_their_promise(
@@ -151,14 +151,14 @@ def test_what_cannot_be_made_is_one_line_and_nothing_is_written(words: list[str]
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "ldmkit-palette").mkdir()
-    with pytest.raises(ConfigError, match="is there already, and nothing is overwritten"):
+    with pytest.raises(ConfigError, match="is there already, and stays as it is"):
         new.main(["cond", "palette", "--dir", str(tmp_path)])
     assert list((tmp_path / "ldmkit-palette").iterdir()) == []
 
 
 def test_a_place_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot write .*: Not a directory"):
+    with pytest.raises(ConfigError, match=r"cannot write .*: Not a directory"):
         new.main(["cond", "palette", "--dir", str(tmp_path / "file")])
 
 
