@@ -3,7 +3,7 @@
     from ldmkit.testing import ConditionerSuite
 
     class TestPalette(ConditionerSuite):
-        option = "palette"
+        component = "palette"
 
 pytest then checks the part that ``cond=palette`` names, built small (``scale=smoke``) as the kernel builds it. The kit
 itself needs no pytest: :func:`check` runs a suite anywhere.

@@ -53,7 +53,7 @@ def provide(install: Callable[..., Path]) -> Iterator[Provide]:
 
 def reference_suites() -> dict[str, type[Suite]]:
     """A suite of each kind, for the part of the reference package."""
-    return {kind: type("Reference", (suite,), {"option": "reference"}) for kind, suite in SUITES.items()}
+    return {kind: type("Reference", (suite,), {"component": "reference"}) for kind, suite in SUITES.items()}
 
 
 def test_parts_that_keep_every_promise_pass(provide: Provide) -> None:
