@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except Exception as error:
         _drop_output()
-        if not isinstance(error, LdmkitError | OSError):
+        if not isinstance(error, LdmkitError):
             from ldmkit.registry.culprit import name_culprit
 
             name_culprit(error)

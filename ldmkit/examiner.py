@@ -67,7 +67,7 @@ def examine_loading(entry: Entry, notes: Notes) -> None:
             plugin = load(entry)
         if plugin.status == "failed":
             notes.fault(plugin.error)
-        if said.getvalue().strip():
+        elif said.getvalue().strip():
             notes.fault(f"importing it prints {said.getvalue().strip().splitlines()[0]!r}")
         if heavy := [name for name in HEAVY if name in sys.modules]:
             notes.fault(f"importing it imports {', '.join(heavy)}, for which every verb would wait")
@@ -81,19 +81,17 @@ def examine_parts(entry: Entry, notes: Notes) -> None:
     with notes.step("loading"):
         _leave_untouched(registry, notes)
     plugin = next(p for p in registry().plugins if (p.distribution, p.name) == (entry.distribution, entry.name))
-    files = [
-        (group, option, plugin.config_dir / group / f"{option}.yaml")
-        for group, option, _ in Registry((plugin,)).options()
-        if plugin.config_dir is not None
-    ]
-    named: set[tuple[str, Any]] = set()
-    for group, option, path in files:
-        with notes.step(f"conf/{group}/{option}.yaml"):
-            named.add((group, _examine_option(plugin, group, option, path, notes)))
     for part in plugin.components:
         with notes.step(f"{part.kind}/{part.name}"):
             _examine_part(plugin, part, notes)
-            if (part.kind, part.name) not in named:
+    files = list(Registry((plugin,)).options())
+    named: set[tuple[str, Any]] = set()
+    for group, option, _ in files:
+        with notes.step(f"conf/{group}/{option}.yaml"):
+            named.add((group, _examine_option(plugin, group, option, notes)))
+    for part in plugin.components:
+        if (part.kind, part.name) not in named:
+            with notes.step(f"{part.kind}/{part.name}"):
                 notes.fault(f"no option file of {part.kind} has 'name: {part.name}', so that no run can choose it")
     notes.found(parts=len(plugin.components), options=len(files))
 
@@ -119,8 +117,10 @@ def _examine_part(plugin: Plugin, part: Component, notes: Notes) -> None:
         notes.fault(f"its Config has defaults for {', '.join(defaults)}; they belong into the option file")
 
 
-def _examine_option(plugin: Plugin, group: str, option: str, path: Path, notes: Notes) -> Any:
+def _examine_option(plugin: Plugin, group: str, option: str, notes: Notes) -> Any:
     """Examine an option file and return the name of the part that it is for."""
+    assert plugin.config_dir is not None
+    path = plugin.config_dir / group / f"{option}.yaml"
     from ldmkit.registry.option_file import faults_of_option, read_option, unknown_group
     from ldmkit.testing import SUITES
 

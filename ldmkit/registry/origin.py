@@ -103,7 +103,7 @@ def check_origins(recorded: Iterable[Origin], kinds: Collection[str], what: str)
         if now.distribution != then.distribution and now.target != then.target:
             raise CheckpointError(
                 f"{what} needs {then.part} of {then.package}, but here that is of {now.package}; {_install(then)}"
-                f" and leave the other out with {DISABLE}={now.plugin}"
+                f" and leave the other out with {DISABLE}={now.plugin if now.distribution == OWN else now.distribution}"
             )
         if (now.package, now.code) != (then.package, then.code):
             differs = f"{then.part}: code {then.code[:8]}, now {now.code[:8]}"

@@ -93,7 +93,7 @@ class Loop:
         snapshot_every: int = 0,
     ) -> None:
         self.trainee, self.config, self.stage, self.seed = trainee, config, stage, seed
-        self.compute, self.directory, self.inputs = compute, directory, inputs
+        self.compute, self.directory, self.inputs = compute, directory, dict(inputs)
         self.optimizers = {name: self._optimizers_of(name, module) for name, module in trainee.players.items()}
         self._seconds = 0.0
         self._updates = dict.fromkeys(trainee.players, 0)
@@ -211,7 +211,7 @@ class Loop:
         self._write_profiles(directory)
         write_tensors(directory / "optimizers.safetensors", _optimizer_tensors(self._all_optimizers()))
         counts = {"step": step, "updates": self._updates, "seconds": self._seconds}
-        write_json(directory / "state.json", {"stage": self.stage, "inputs": dict(self.inputs), **counts})
+        write_json(directory / "state.json", {"stage": self.stage, "inputs": self.inputs, **counts})
 
     def _write_profiles(self, directory: Path) -> None:
         for width, ema in self.profiles.items():
