@@ -18,6 +18,7 @@ VERBS = {
     "run": ("ldmkit.launch:main", "train, sample and measure: run model=kl-f8 cond=text; -m sweeps; run --help"),
     "sample": ("ldmkit.sample:main", 'pictures from a finished run: sample RUN "a prompt"'),
     "ema": ("ldmkit.ema:main", "average the weights of a finished run anew: ema RUN --width 0.1"),
+    "check": ("ldmkit.conformance:main", "what a component promises, checked: check cond text"),
     "ls": ("ldmkit.listing:ls", "the options of every group, or of one: ls, ls cond"),
     "show": ("ldmkit.listing:show", "one option: its keys, what they mean, and where it comes from: show cond text"),
     "plugins": ("ldmkit.listing:plugins", "the installed plugins, and what is wrong with them"),
@@ -101,6 +102,8 @@ def _complete(rest: list[str]) -> int:
     if words[:1] == ["run"] and len(words) > 1:
         os.environ["COMP_LINE"] = " ".join([program, *words[1:]])
         return _function(VERBS["run"][0])(["-sc", *rest]) or 0
-    choices = KINDS if words[:1] in (["ls"], ["show"]) and len(words) == 2 else VERBS if len(words) == 1 else {}
+    choices = (
+        KINDS if words[:1] in (["ls"], ["show"], ["check"]) and len(words) == 2 else VERBS if len(words) == 1 else {}
+    )
     print("\n".join(choice for choice in choices if choice.startswith(words[-1])))
     return 0
