@@ -17,6 +17,9 @@ import yaml
 
 from ldmkit.registry.components import KINDS
 from ldmkit.testing import SUITES, Suite, check, checks
+from ldmkit.testing.modules import ModuleSuite
+from ldmkit.testing.networks import NetworkSuite
+from ldmkit.testing.rows import RowSuite
 
 HERE = Path(__file__).parent
 REFERENCE = HERE / "ldmkit_reference"
@@ -94,3 +97,21 @@ def test_a_failed_check_is_told_in_one_line_and_the_others_go_on(provide: Provid
 def test_the_kit_needs_no_pytest() -> None:
     program = "import sys, ldmkit.testing; sys.exit('pytest' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+SHARED = {
+    "Every kind": Suite,
+    "What turns rows into rows": RowSuite,
+    "What has weights": ModuleSuite,
+    "Networks": NetworkSuite,
+}
+
+
+@pytest.mark.parametrize("title", SHARED)
+def test_the_page_lists_what_several_kinds_promise(title: str) -> None:
+    page = (HERE.parents[1] / "docs" / "testing.md").read_text(encoding="utf-8")
+    (kinds, lines) = re.findall(rf"^{title}(?: \((.+)\))?:\n\n((?:- .+\n)+)", page, re.MULTILINE)[0]
+    names = [name.removeprefix("test_").replace("_", " ") for name in vars(SHARED[title]) if name.startswith("test_")]
+    assert lines.splitlines() == [f"- {name}" for name in names]
+    expected = [kind for kind, suite in SUITES.items() if issubclass(suite, SHARED[title])]
+    assert re.findall("`(.+?)`", kinds) == (expected if title != "Every kind" else [])
