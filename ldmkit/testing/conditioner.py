@@ -119,7 +119,6 @@ class ConditionerSuite(NetworkSuite):
             given = self.given_for(part, ROWS, size)
             needed = {name: value for name, value in given.items() if name in part.needs}
             for what, got in {"forward": part(needed, size), "null": part.null(len(ROWS), size)}.items():
-                assert isinstance(got, Conditioning), f"expected a Conditioning of {what}, got {type(got).__name__}"
                 check_conditioning(got, part.spec, what)
                 if got.map is not None:
                     assert got.map.shape[2:] == size, f"expected a map {size} of {what}, got {got.map.shape[2:]}"

@@ -56,14 +56,22 @@ class ModuleSuite(Suite):
         part = self.as_trained(directory)
         for name, module in self.modules(part).items():
             write_tensors(directory / f"{name}.safetensors", module.state_dict())
-        return self.found(part)
+        return {**self.made_anew(), **self.found(part)}
 
     def take_up(self, directory: Path) -> dict[str, Any]:
         """What another instance gives with the saved weights and what was fitted."""
         part = self.restored(self.part(), directory / FITTED).eval()
         for name, module in self.modules(part).items():
             module.load_state_dict(read_tensors(directory / f"{name}.safetensors"))
-        return self.found(part)
+        return {**self.made_anew(), **self.found(part)}
+
+    def made_anew(self) -> dict[str, Any]:
+        """What the seed and the data determine: the first weights, and the files that are fitted."""
+        part = self.part()
+        with TemporaryDirectory() as name:
+            self.fitted(part, Path(name))
+            files = {f"fitted {path.name}": path.read_bytes() for path in Path(name).rglob("*") if path.is_file()}
+        return files | {f"first {name}": weight for name, weight in self.part().state_dict().items()}
 
     def learned_from(self, part: Any) -> dict[str, Tensor]:
         """What gradients come from."""

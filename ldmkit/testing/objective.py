@@ -37,11 +37,10 @@ class ObjectiveSuite(RowSuite, ModuleSuite):
         picked = list(rows)
         latents = (normal(name, 3, *ROW_SHAPE)[picked] for name in ("z0", "noise"))
         raw = normal("raw", 3, self.part().predictions * ROW_SHAPE[0], *ROW_SHAPE[1:])[picked]
-        return (*latents, raw), picked
+        return (*latents, raw), self.part().levels(8)[torch.tensor(picked, dtype=torch.long) * 2]
 
     def outputs(self, part: Any, inputs: Any) -> dict[str, Tensor]:
-        (z0, noise, raw), rows = inputs
-        level = part.levels(8)[torch.tensor(rows, dtype=torch.long) * 2]
+        (z0, noise, raw), level = inputs
         z_t = part.add_noise(z0, noise, level)
         return {"z_t": z_t, "x0": part.denoiser_to_x0(raw, z_t, level)}
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ldmkit.artifacts.random import generator
+from ldmkit.values import Levels
 
 ROWS = range(3)
 """Rows of the largest batch that checks use."""
@@ -44,7 +45,9 @@ def relative_difference(one: Tensor, other: Tensor) -> float:
 
 
 def each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """``value`` with ``change`` applied to each tensor in it: in tuples, lists, mappings and dataclasses."""
+    """``value`` with ``change`` applied to each tensor in tuples, lists, mappings and dataclasses, except in levels."""
+    if isinstance(value, Levels):
+        return value
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, tuple | list):
