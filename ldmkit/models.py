@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,14 +22,18 @@ from ldmkit.errors import CheckpointError, ConfigError
 from ldmkit.protocols import Conditioner, DataSource, Denoiser, FirstStage, FirstStageLoss, Guidance, Objective, Sampler
 from ldmkit.registry.composing import check
 from ldmkit.registry.discovery import registry
+from ldmkit.registry.origin import check_origins, read_origins
 from ldmkit.registry.sampling_keys import with_settings
 from ldmkit.registry.schema import typed
 from ldmkit.specs import DataSpec, FieldSpec
 
 log = logging.getLogger("ldmkit")
 
-CONFIG, SPEC, STATISTICS = "config.json", "data.json", "statistics.json"
+CONFIG, SPEC, STATISTICS, PARTS = "config.json", "data.json", "statistics.json", "parts.json"
 """Files of a checkpoint beside the weights."""
+
+MODEL_KINDS = ("model", "cond", "denoiser", "objective", "guidance", "sampler")
+"""What a model is made of; a checkpoint is loaded although data, loggers or metrics of its run are not there."""
 
 FIRST_STAGE = "first_stage"
 WEIGHTS = (FIRST_STAGE, "conditioners", "denoiser", "objective")
@@ -142,7 +146,7 @@ def load(
     a setting that cannot be.
     """
     path = _whole_checkpoint(run)
-    config, data = _read_config(path)
+    config, data = _read_config(path, MODEL_KINDS)
     model = build(with_settings(config, settings or {}), data)
     _read_model(model, path)
     return model.to(device).eval()
@@ -151,7 +155,7 @@ def load(
 def _weaker(model: LatentDiffusion, run: str, runs: Path) -> LatentDiffusion:
     """The trained model of ``run``, to guide ``model``; an id is looked up in ``runs``."""
     path = _whole_checkpoint(run, runs)
-    weaker = _untrained(*_read_config(path))
+    weaker = _untrained(*_read_config(path, MODEL_KINDS))
     own, other = model.first_stage.spec, weaker.first_stage.spec
     if own != other:
         raise ConfigError(f"the weaker model '{run}' has latents of {other}, but this run of {own}")
@@ -190,16 +194,18 @@ def load_first_stage(
     """
     path = find_checkpoint(run, runs)
     verify(path)
-    config, data = _read_config(path)
+    config, data = _read_config(path, ["model"])
     first_stage = build_first_stage(config, data)
     _read_weights(first_stage, path / f"{FIRST_STAGE}.safetensors")
     return first_stage.to(device).eval().requires_grad_(False), config, data
 
 
-def _read_config(path: Path) -> tuple[dict[str, Any], DataSpec]:
-    """The checked config of a checkpoint, and the data that it was trained with."""
+def _read_config(path: Path, kinds: Collection[str]) -> tuple[dict[str, Any], DataSpec]:
+    """The config of a checkpoint, its parts of ``kinds`` checked, and the data that it was trained with."""
     config: dict[str, Any] = read_json(path / CONFIG)
-    check(config)
+    if (path / PARTS).is_file():  # older checkpoints have none
+        check_origins(read_origins(read_json(path / PARTS), f"'{path}'"), kinds, f"'{path}'")
+    check(config, kinds)
     return config, spec_from_json(read_json(path / SPEC))
 
 

@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
@@ -28,10 +28,12 @@ from ldmkit.artifacts.store import Artifact, Store
 from ldmkit.errors import CheckpointError, ConfigError, Interrupted
 from ldmkit.models import build_data, build_part, build_sampling
 from ldmkit.protocols import DataSource
+from ldmkit.registry.components import KINDS
 from ldmkit.registry.composing import check
 from ldmkit.registry.config import RunConfig
 from ldmkit.registry.discovery import registry
 from ldmkit.registry.hooks import RunSpec
+from ldmkit.registry.origin import Origin, check_origins, origins, read_origins
 from ldmkit.registry.sampling_keys import trained
 
 logger = logging.getLogger("ldmkit")
@@ -114,12 +116,8 @@ class Run:
         chosen = {group: nodes} if "name" in nodes else nodes
         parts = {}
         for label, node in chosen.items():
-            _, plugin = registry().lookup(group, node["name"])
-            parts[label] = {
-                "config": trained(group, node),
-                "package": f"{plugin.distribution} {plugin.version}",
-                "code": plugin.digest(),
-            }
+            origin = Origin.of(group, node["name"])
+            parts[label] = {"config": trained(group, node), "package": origin.package, "code": origin.code}
         return parts
 
     def stage(self, name: str, inputs: Mapping[str, Any], make: Callable[[Path], None], *, steps: int = 0) -> Artifact:
@@ -255,7 +253,8 @@ def _run(
         stop=StopRequest(),
     )
     task: Task = build_part("task", config["task"])
-    write_json(directory / RECORD, {"command": run.command, "overrides": list(overrides), "versions": versions(run)})
+    started = {"command": run.command, "overrides": list(overrides), "versions": versions(run)}
+    write_json(directory / RECORD, {**started, "parts": [asdict(origin) for origin in origins(config)]})
     run.loggers.on_start(config=config, directory=directory)
     error: BaseException | None = None
     try:
@@ -282,7 +281,8 @@ def _resumed(config: Mapping[str, Any], overrides: Sequence[str]) -> Path:
         raise CheckpointError(
             f"there is no run '{named}' to go on with. There is: {', '.join(there[-5:]) or f'no run in {runs}'}"
         )
-    before = read_json(found[0] / CONFIG)
+    before, record = read_json(found[0] / CONFIG), read_json(found[0] / RECORD)
+    check_origins(read_origins(record.get("parts", []), f"run '{named}'"), KINDS, f"run '{named}'")
     check(before)
     differing = [key for key in before if key != "resume" and before[key] != config.get(key)]
     if differing and any(not override.lstrip("+").startswith("resume=") for override in overrides):
