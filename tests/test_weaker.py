@@ -68,7 +68,7 @@ def test_it_goes_away_from_what_the_weaker_model_would_draw(weak: Path, strong: 
 
 
 def test_a_run_that_is_not_there_is_told_before_anything_is_built() -> None:
-    with pytest.raises(CheckpointError, match="'nowhere' is neither a finished run nor a checkpoint"):
+    with pytest.raises(CheckpointError, match="there is no run 'nowhere'"):
         ldmkit.build(ldmkit.compose(["scale=smoke", "guidance=autoguidance", "guidance.run=nowhere"]))
 
 
