@@ -95,5 +95,6 @@ def _packages(run: RunRecord) -> dict[str, str]:
     parts = {
         f"code of {part['kind']} '{part['name']}'": f"{part['distribution']} {part['version']}, {part['code'][:12]}"
         for part in run.record.get("parts", [])
+        if part.keys() >= {"kind", "name", "distribution", "version", "code"}
     }
     return {**run.record.get("versions", {}), **parts}

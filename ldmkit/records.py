@@ -9,7 +9,6 @@ metrics.json    what was measured, by section, where the run got so far
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -58,23 +57,25 @@ class RunRecord:
     @property
     def overrides(self) -> Sequence[str]:
         """What was typed behind ``ldmkit run``."""
-        return list(self.record["overrides"])
+        return [str(line) for line in self.record["overrides"]]
 
     @property
     def stages(self) -> Sequence[Mapping[str, Any]]:
         """Name, steps, seconds, reused and digest of each stage; nothing before the run has ended."""
-        return list(self.record.get("stages", []))
+        return [stage for stage in _list(self.record.get("stages")) if isinstance(stage, Mapping) and "name" in stage]
 
     @property
     def numbers(self) -> dict[str, float]:
         """Its measurements by ``section.name``, without counts of pictures; ``seconds`` are those of all stages."""
-        found = {}
-        for section, values in self.metrics.items():
-            if section == "seconds":
-                found["seconds"] = values.get("total", math.nan)
-            elif section != "protocol" and isinstance(values, Mapping):
-                found |= {f"{section}.{name}": value for name, value in values.items() if not _is_count(name)}
-        return found
+        measured = {name: values for name, values in self.metrics.items() if isinstance(values, Mapping)}
+        total = {"seconds": measured.pop("seconds", {}).get("total")}
+        measured.pop("protocol", None)
+        named = {f"{section}.{name}": value for section, values in measured.items() for name, value in values.items()}
+        return {
+            name: value
+            for name, value in {**named, **total}.items()
+            if isinstance(value, int | float) and not name.endswith((".count", "_count"))
+        }
 
 
 def read_run(directory: Path) -> RunRecord:
@@ -82,8 +83,8 @@ def read_run(directory: Path) -> RunRecord:
     config, record = _mapping(directory / CONFIG), _mapping(directory / RECORD)
     if not isinstance(record.get("overrides"), list):
         raise CheckpointError(f"'{directory / RECORD}' does not say what the run was started with")
-    state = record.get("state")
-    if state not in get_args(State):
+    state: State | None = next((each for each in get_args(State) if each == record.get("state")), None)
+    if state is None:
         state = "going on" if is_held(directory) else "interrupted"
     metrics = _mapping(directory / METRICS) if (directory / METRICS).is_file() else {}
     error = str(record.get("error", ""))
@@ -140,10 +141,6 @@ def _last(there: Sequence[str], runs: Path) -> str:
     return f"There is: {', '.join(there[-5:])}" if len(there) <= 5 else f"The last ones are {', '.join(there[-5:])}"
 
 
-def _is_count(name: str) -> bool:
-    return name == "count" or name.endswith("_count")
-
-
 def _mapping(path: Path) -> Mapping[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -152,3 +149,7 @@ def _mapping(path: Path) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise CheckpointError(f"'{path}' is not what a run leaves there")
     return value
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -101,6 +101,14 @@ def test_a_damaged_run_costs_itself_alone(capsys: pytest.CaptureFixture[str]) ->
     assert f"{CLASS}/config.json'" in error
 
 
+def test_what_is_no_number_is_no_metric(capsys: pytest.CaptureFixture[str]) -> None:
+    odd = {"prompt": {"all": "high", "size": None}, "seconds": 3, "reused": ["latents"], "samples": {"fid": 1.5}}
+    write_run("20260104-120000-dddd", ["seed=5", 7], {}, odd, state="finished", stages=3)  # type: ignore[list-item]
+    assert main(["runs", "seed=5", "--json"]) == 0
+    (run,) = json.loads(capsys.readouterr().out)
+    assert run["metrics"] == {"samples.fid": 1.5}
+
+
 def test_without_runs_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runs", "--outputs", str(tmp_path / "elsewhere"), "prompt.all>1"]) == 0
     assert "there is no run in" in capsys.readouterr().out
