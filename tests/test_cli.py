@@ -74,7 +74,7 @@ def ldmkit(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_verbs_are_these() -> None:
-    assert list(VERBS) == ["run", "sample", "ema", "check", "ls", "show", "plugins"]
+    assert list(VERBS) == ["run", "sample", "ema", "runs", "diff", "check", "ls", "show", "new", "plugins"]
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]])
