@@ -16,7 +16,7 @@ from ldmkit_conditioners.fields import require_field, require_indices, require_n
 
 
 class ClassLabel(Conditioner):
-    """A learned row for each class, as one token (Rombach et al. 2022, appendix E.2: width 512), as a vector, or as both.
+    """A learned row for each class: one token (Rombach et al. 2022, appendix E.2: width 512), a vector, or both.
 
     The null conditioning is one more learned row, behind those of the classes.
     """
@@ -58,4 +58,5 @@ class ClassLabel(Conditioner):
         vector = rows if self.spec.vector else None
         if not self.spec.tokens:
             return Conditioning(vector=vector)
-        return Conditioning(tokens=rows.unsqueeze(1), mask=torch.ones_like(rows[:, :1], dtype=torch.bool), vector=vector)
+        mask = torch.ones_like(rows[:, :1], dtype=torch.bool)
+        return Conditioning(tokens=rows.unsqueeze(1), mask=mask, vector=vector)
