@@ -3,7 +3,7 @@
     python benchmarks/many_plugins.py --plugins 0 50 --repeats 9
 
 Makes up packages of one part each, with metadata and an option file, in a passing folder, and times verbs in processes
-of their own, in turn. Prints a table in Markdown: the median and the least of wall time and of CPU time, in milliseconds.
+of their own, in turn. Prints a table in Markdown: median and least of wall time and of CPU time, in milliseconds.
 """
 
 from __future__ import annotations
