@@ -18,8 +18,10 @@ VERBS = {
     "run": ("ldmkit.launch:main", "train, sample and measure: run model=kl-f8 cond=text; -m sweeps; run --help"),
     "sample": ("ldmkit.sample:main", 'pictures from a finished run: sample RUN "a prompt"'),
     "ema": ("ldmkit.ema:main", "average the weights of a finished run anew: ema RUN --width 0.1"),
+    "check": ("ldmkit.conformance:main", "what a component promises, checked: check cond text"),
     "ls": ("ldmkit.listing:ls", "the options of every group, or of one: ls, ls cond"),
     "show": ("ldmkit.listing:show", "one option: its keys, what they mean, and where it comes from: show cond text"),
+    "new": ("ldmkit.new:main", "begin a package with a part of your own: new cond palette"),
     "plugins": ("ldmkit.plugins:main", "the installed plugins; plugins info NAME, plugins check finds what is wrong"),
 }
 """Each verb with the function that carries it out, which takes the arguments behind it, and a line of help."""
@@ -106,7 +108,7 @@ def _complete(rest: list[str]) -> int:
     if words[:1] == ["run"] and len(words) > 1:
         os.environ["COMP_LINE"] = " ".join([program, *words[1:]])
         return _function(VERBS["run"][0])(["-sc", *rest]) or 0
-    behind = {"ls": KINDS, "show": KINDS, "plugins": {"check": "", "info": "", "list": ""}}
+    behind = {verb: KINDS for verb in ("check", "ls", "new", "show")} | {"plugins": {"check": "", "info": "", "list": ""}}
     choices = VERBS if len(words) == 1 else behind.get(words[0], {}) if len(words) == 2 else {}
     print("\n".join(choice for choice in choices if choice.startswith(words[-1])))
     return 0

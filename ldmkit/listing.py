@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import importlib.util
-import inspect
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -13,6 +10,7 @@ from pathlib import Path
 
 from ldmkit.errors import ConfigError, did_you_mean
 from ldmkit.exits import Arguments
+from ldmkit.registry.class_source import docstring
 from ldmkit.registry.components import KINDS, Component
 from ldmkit.registry.discovery import Plugin, kernel_conf, registry
 
@@ -123,23 +121,3 @@ def _page(option: Option) -> Iterator[str]:
         if text := docstring(option.component.target):
             yield f"\n{textwrap.indent(text, '  ')}"
     yield f"\n{option.path.read_text(encoding='utf-8', errors='replace').rstrip()}"
-
-
-def docstring(target: str) -> str:
-    """Return the docstring of the class ``package.module:Class``, read from its source; "" where there is none."""
-    module, _, qualname = target.partition(":")
-    try:
-        spec = importlib.util.find_spec(module)
-    except Exception:  # the package around it fails at import; `ldmkit plugins` says why
-        return ""
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return ""
-    node: ast.AST = ast.parse(Path(spec.origin).read_text(encoding="utf-8", errors="replace"))
-    for step in qualname.split("."):
-        inner = [
-            child for child in ast.iter_child_nodes(node) if isinstance(child, ast.ClassDef) and child.name == step
-        ]
-        if not inner:
-            return ""
-        node = inner[0]
-    return inspect.cleandoc(ast.get_docstring(node) or "") if isinstance(node, ast.ClassDef) else ""

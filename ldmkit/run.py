@@ -26,7 +26,7 @@ import ldmkit.training.device as devices
 from ldmkit.artifacts.checkpoint import read_json, write_json
 from ldmkit.artifacts.store import Artifact, Store
 from ldmkit.errors import CheckpointError, ConfigError, Interrupted
-from ldmkit.models import build_data, build_part
+from ldmkit.models import build_data, build_part, build_sampling
 from ldmkit.protocols import DataSource
 from ldmkit.registry.components import KINDS
 from ldmkit.registry.composing import check
@@ -34,6 +34,7 @@ from ldmkit.registry.config import RunConfig
 from ldmkit.registry.discovery import registry
 from ldmkit.registry.hooks import RunSpec
 from ldmkit.registry.origin import Origin, check_origins, origins, read_origins
+from ldmkit.registry.sampling_keys import trained
 
 logger = logging.getLogger("ldmkit")
 
@@ -110,13 +111,13 @@ class Run:
         return source
 
     def identity(self, group: str) -> dict[str, Any]:
-        """What determines the parts of ``group``: their configs, and the packages that they come from."""
+        """What determines the training of the parts of ``group``: their configs, and the packages they come from."""
         nodes = self.config[group]
         chosen = {group: nodes} if "name" in nodes else nodes
         parts = {}
         for label, node in chosen.items():
             origin = Origin.of(group, node["name"])
-            parts[label] = {"config": node, "package": origin.package, "code": origin.code}
+            parts[label] = {"config": trained(group, node), "package": origin.package, "code": origin.code}
         return parts
 
     def stage(self, name: str, inputs: Mapping[str, Any], make: Callable[[Path], None], *, steps: int = 0) -> Artifact:
@@ -213,6 +214,7 @@ def job(config: dict[str, Any], overrides: Sequence[str]) -> Path:
         config, overrides = read_json(resumed / CONFIG), read_json(resumed / RECORD)["overrides"]
     settings = check(config)
     compute = devices.choose(settings.device, settings.precision, settings.threads)
+    build_sampling(config)  # its mistakes need no data to be found, and leave no directory
     directory = resumed or _create(Path(settings.outputs) / "runs", config)
     lock = FileLock(directory / ".lock")
     try:

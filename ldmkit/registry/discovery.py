@@ -6,10 +6,14 @@
     registry().option_owners("cond", "text")   who carries conf/cond/text.yaml
     registry().clashes()                   what two packages provide under one name
 
-A plugin is an entry point of the group ``ldmkit`` that names a module (or an instance) with a hook ``components``. Each
-is loaded by itself: whatever goes wrong in one costs that one alone. ``LDMKIT_DISABLE=a,b`` leaves plugins out, by the
-name of the entry point or of the distribution, before they are imported; ``LDMKIT_PLUGINS=a,b`` leaves out all but
-those and ldmkit's own. Imports neither torch nor hydra.
+A package says what it provides in one of two ways. An entry point of the group ``ldmkit.KIND``, such as
+``palette = "ldmkit_palette:Palette"`` of ``ldmkit.cond``, is itself a part, and nothing is imported to know of it. An
+entry point of the group ``ldmkit`` names a module (or an instance) with a hook ``components``, which lists any number
+of parts.
+
+Each plugin is loaded by itself: whatever goes wrong in one costs that one alone. ``LDMKIT_DISABLE=a,b`` leaves plugins
+out, by their name or their distribution's, before they are imported; ``LDMKIT_PLUGINS=a,b`` leaves out all but those
+and ldmkit's own. Imports neither torch nor hydra.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Loading plugins, each by itself: whatever goes wrong in one costs that one alone.
 
-    for entry in entries():         everything installed under the group ``ldmkit``, nothing of it imported
-        load(entry)                 -> Plugin, imported and asked for its parts
+    for entry in entries():         everything installed under our groups, nothing of it imported
+        load(entry)                 -> Plugin, asked for its parts, for which one with a hook is imported
 
 Contained is all that Python can contain: every exception, SystemExit too, and what is printed. Not contained is what
 takes the process with it, ``os._exit`` or an import that never ends: ``ldmkit plugins check`` finds such a plugin in a
@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,13 +35,17 @@ _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry point of our group, with its distribution's name, version and requirements."""
+    """What makes one plugin, with its distribution's name, version and requirements.
+
+    ``points`` is one entry point of the group ``ldmkit``, which gives the plugin its name, or all those of groups
+    ``ldmkit.KIND`` that name parts of one package.
+    """
 
     distribution: str
     name: str
     version: str
     requires: tuple[str, ...]
-    point: importlib.metadata.EntryPoint
+    points: tuple[importlib.metadata.EntryPoint, ...]
 
     def plugin(self, status: Literal["ok", "failed", "disabled"], **rest: Any) -> Plugin:
         """The plugin behind it, once it is known how it went."""
@@ -47,7 +53,7 @@ class Entry:
 
 
 def entries() -> list[Entry]:
-    """Return the entry points of our group, sorted by distribution and name: no order depends on chance.
+    """Return what is installed under our groups, sorted by distribution and name: no order depends on chance.
 
     Not ``importlib.metadata.entry_points()``, which one malformed file of any package brings down. Of two
     distributions with one name, the first on ``sys.path`` is the one that is imported.
@@ -56,7 +62,7 @@ def entries() -> list[Entry]:
     found: list[Entry] = []
     for distribution in importlib.metadata.distributions():
         try:
-            points = [point for point in distribution.entry_points if point.group == GROUP]
+            points = [point for point in distribution.entry_points if point.group.partition(".")[0] == GROUP]
             if not points:
                 continue
             name, version = distribution.name or "unknown", distribution.version or "unknown"
@@ -65,8 +71,21 @@ def entries() -> list[Entry]:
             continue
         if name not in seen:
             seen.add(name)
-            found += [Entry(name, point.name, version, requires, point) for point in points]
+            found += [Entry(name, label, version, requires, each) for label, each in _by_plugin(name, points)]
     return sorted(found, key=lambda entry: (entry.distribution, entry.name))
+
+
+def _by_plugin(
+    distribution: str, points: Iterable[importlib.metadata.EntryPoint]
+) -> Iterator[tuple[str, tuple[importlib.metadata.EntryPoint, ...]]]:
+    """Yield the name and the entry points of each plugin of a distribution."""
+    parts: dict[str, list[importlib.metadata.EntryPoint]] = defaultdict(list)
+    for point in points:
+        if point.group == GROUP:
+            yield point.name, (point,)
+        else:
+            parts[_top_package(point.value)].append(point)
+    yield from ((distribution, tuple(each)) for each in parts.values())
 
 
 def load(entry: Entry, selection: Selection | None = None) -> Plugin:
@@ -75,10 +94,13 @@ def load(entry: Entry, selection: Selection | None = None) -> Plugin:
         return entry.plugin("disabled", error=f"disabled by {variable}")
     try:
         _check_requirements(entry)
+        if entry.points[0].group != GROUP:
+            return entry.plugin("ok", components=_announced(entry), package=_package(_source(entry.points[0].value)))
         with contextlib.redirect_stdout(sys.stderr):  # what a package prints must not mix with our output
-            found = entry.point.load()
+            found = entry.points[0].load()
             components = _components(found)
-        return entry.plugin("ok", components=components, package=_package(entry.point.module), api=_stated_api(found))
+        package = _package(sys.modules[entry.points[0].module].__file__)
+        return entry.plugin("ok", components=components, package=package, api=_stated_api(found))
     except KeyboardInterrupt:
         where = f"while plugin {entry.plugin('failed').label} was loaded; {DISABLE}={entry.name} leaves it out"
         raise KeyboardInterrupt(where) from None
@@ -104,6 +126,24 @@ def _check_requirements(entry: Entry) -> None:
         applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         if applies and not requirement.specifier.contains(here, prereleases=True):
             raise ImportError(f"needs ldmkit{requirement.specifier}; this is {here}")
+
+
+def _announced(entry: Entry) -> tuple[Component, ...]:
+    """The parts that entry points of the groups ``ldmkit.KIND`` are; nothing is imported."""
+    return _checked([[Component(p.group.removeprefix(f"{GROUP}."), p.name, p.value, "") for p in entry.points]])
+
+
+def _top_package(target: str) -> str:
+    return target.partition(":")[0].partition(".")[0].strip()
+
+
+def _source(target: str) -> str | None:
+    """The file with which the top-level package of ``target`` begins."""
+    name = _top_package(target)
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        raise ModuleNotFoundError(f"No module named '{name}'")
+    return spec.origin
 
 
 def _stated_api(found: Any) -> int | None:
@@ -144,9 +184,8 @@ def _checked(results: list[Iterable[Component]]) -> tuple[Component, ...]:
     return components
 
 
-def _package(module: str) -> Path | None:
-    """The folder of the package, or the file of a module that has no folder of its own."""
-    file = sys.modules[module].__file__
+def _package(file: str | None) -> Path | None:
+    """The folder of the package that ``file`` begins, or the file of a module that has no folder of its own."""
     if file is None:
         return None
     return Path(file).parent if Path(file).name == "__init__.py" else Path(file)

@@ -22,10 +22,11 @@ OWN = "ldmkit"
 
 @dataclass(frozen=True, kw_only=True)
 class Plugin:
-    """One entry point: what it is called, where it comes from, and how loading it went.
+    """What one entry point provides, or those of one package that are parts themselves, and how loading it went.
 
-    ``error`` is one line that says why the ``status`` is not ``ok``. ``package`` is the folder of its import package,
-    or its one file. ``api`` is the number that it states as ``LDMKIT_API``, None where it states none.
+    ``name`` is that of the entry point of the group ``ldmkit``, or else its distribution's. ``error`` is one line that
+    says why the ``status`` is not ``ok``. ``package`` is the folder of its import package, or its one file. ``api`` is
+    the number that it states as ``LDMKIT_API``, None where it states none.
     """
 
     name: str
