@@ -196,8 +196,8 @@ def test_help_asks_no_plugin_and_a_list_asks_each_once(
     for number in range(50):
         install(f"plugin-{number}", hook(f"plugin_{number}", name=f"part-{number}"))
     asked: list[str] = []
-    package = loading._package
-    monkeypatch.setattr(loading, "_package", lambda module: asked.append(module) or package(module))
+    components = loading._components
+    monkeypatch.setattr(loading, "_components", lambda found: asked.append(found.__name__) or components(found))
     assert main(["--help"]) == 0
     assert asked == []
     assert main(["plugins"]) == 0
