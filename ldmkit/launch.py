@@ -23,9 +23,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from ldmkit.errors import ConfigError, Interrupted, did_you_mean
+from ldmkit.errors import ConfigError, Interrupted, LdmkitError, did_you_mean
 from ldmkit.exits import report
 from ldmkit.registry.composing import CONFIG_NAME, VERSION_BASE, Composer, check, register
+from ldmkit.registry.culprit import name_culprit
 from ldmkit.registry.discovery import kernel_conf
 
 _FAILED, _DONE = "failed-*.json", "done-*.json"
@@ -70,6 +71,8 @@ def job(config: DictConfig) -> Any:
             _leave(_DONE, {"directory": str(directory)})
         return None
     except (Exception, KeyboardInterrupt) as error:
+        if not isinstance(error, LdmkitError | KeyboardInterrupt):
+            name_culprit(error)
         code = 130 if isinstance(error, KeyboardInterrupt) else report(error)
         if chosen.mode is not RunMode.MULTIRUN or isinstance(error, Interrupted | KeyboardInterrupt):
             sys.exit(code)  # passes through Hydra, which would print a traceback of its own for an error
