@@ -100,7 +100,8 @@ def load(entry: Entry, selection: Selection | None = None) -> Plugin:
             found = entry.points[0].load()
             components = _components(found)
         package = _package(sys.modules[entry.points[0].module].__file__)
-        return entry.plugin("ok", components=components, package=package, api=_stated_api(found))
+        said = {"components": components, "hooks": ("components",), "api": _stated_api(found)}
+        return entry.plugin("ok", package=package, **said)
     except KeyboardInterrupt:
         where = f"while plugin {entry.plugin('failed').label} was loaded; {DISABLE}={entry.name} leaves it out"
         raise KeyboardInterrupt(where) from None
