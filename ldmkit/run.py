@@ -27,13 +27,16 @@ from ldmkit.artifacts.checkpoint import read_json, write_json
 from ldmkit.artifacts.store import Artifact, Store
 from ldmkit.differences import Difference
 from ldmkit.errors import ConfigError, Interrupted
-from ldmkit.models import build_data, build_part
+from ldmkit.models import build_data, build_part, build_sampling
 from ldmkit.protocols import DataSource
 from ldmkit.records import CONFIG, LOCK, RECORD, ended_by, find_run, missing_run
+from ldmkit.registry.components import KINDS
 from ldmkit.registry.composing import check
 from ldmkit.registry.config import RunConfig
 from ldmkit.registry.discovery import registry
 from ldmkit.registry.hooks import RunSpec
+from ldmkit.registry.origin import Origin, check_origins, origins, read_origins
+from ldmkit.registry.sampling_keys import trained
 from ldmkit.sweep import Sweep
 
 logger = logging.getLogger("ldmkit")
@@ -119,17 +122,13 @@ class Run:
         return source
 
     def identity(self, group: str) -> dict[str, Any]:
-        """What determines the parts of ``group``: their configs, and the packages that they come from."""
+        """What determines the training of the parts of ``group``: their configs, and the packages they come from."""
         nodes = self.config[group]
         chosen = {group: nodes} if "name" in nodes else nodes
         parts = {}
         for label, node in chosen.items():
-            _, plugin = registry().lookup(group, node["name"])
-            parts[label] = {
-                "config": node,
-                "package": f"{plugin.distribution} {plugin.version}",
-                "code": plugin.digest(),
-            }
+            origin = Origin.of(group, node["name"])
+            parts[label] = {"config": trained(group, node), "package": origin.package, "code": origin.code}
         return parts
 
     def stage(self, name: str, inputs: Mapping[str, Any], make: Callable[[Path], None], *, steps: int = 0) -> Artifact:
@@ -231,6 +230,7 @@ def job(
         config, overrides = read_json(resumed / CONFIG), read_json(resumed / RECORD)["overrides"]
     settings = check(config)
     compute = devices.choose(settings.device, settings.precision, settings.threads)
+    build_sampling(config)  # its mistakes need no data to be found, and leave no directory
     directory = resumed or _create(Path(settings.outputs) / "runs", config)
     lock = FileLock(directory / LOCK)
     try:
@@ -271,7 +271,7 @@ def _run(
     )
     task: Task = build_part("task", config["task"])
     started = {"command": run.command, "overrides": list(overrides), "versions": versions(run)}
-    write_json(directory / RECORD, started)
+    write_json(directory / RECORD, {**started, "parts": [asdict(origin) for origin in origins(config)]})
     run.loggers.on_start(config=config, directory=directory)
     error: BaseException | None = None
     try:
@@ -306,7 +306,8 @@ def _resumed(config: Mapping[str, Any], overrides: Sequence[str]) -> Path:
     found = find_run(named, runs)
     if found is None:
         raise missing_run(named, runs)
-    before = read_json(found / CONFIG)
+    before, record = read_json(found / CONFIG), read_json(found / RECORD)
+    check_origins(read_origins(record.get("parts", []), f"run '{named}'"), KINDS, f"run '{named}'")
     check(before)
     differing = [key for key in before if key != "resume" and before[key] != config.get(key)]
     if differing and any(not override.lstrip("+").startswith("resume=") for override in overrides):

@@ -211,7 +211,9 @@ def pictures(directory: Path, count: int = 40, captions: bool = True) -> Path:
     return directory
 
 
-def test_own_images_train_and_a_corrupt_one_is_left_out_and_named(tmp_path: Path) -> None:
+def test_own_images_train_and_a_corrupt_one_is_left_out_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = pictures(tmp_path / "photos", 120)
     (folder / "broken.png").write_bytes((folder / "000.png").read_bytes()[:60])
     (folder / "broken.txt").write_text("a broken picture")
@@ -220,6 +222,8 @@ def test_own_images_train_and_a_corrupt_one_is_left_out_and_named(tmp_path: Path
     assert [entry["what"] for entry in kept["skipped"]] == ["broken.png"]
     assert len(list((run / "samples").glob("0*.png"))) == 8
     assert "prompt" not in json.loads((run / "metrics.json").read_text())  # nothing can verify photographs
+    for name, what in (("verified", "reconstructed"), ("prompt", "sampled")):
+        assert f"metric {name}: nothing to measure in what this run has {what}" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -279,3 +283,18 @@ def test_a_run_that_cannot_work_says_so_in_one_line_before_it_trains(
         run_job(tmp_path, *overrides)
     assert "\n" not in str(raised.value)
     assert not list(tmp_path.glob("outputs/store/*"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["sampler.steps=300", "sampler.spacing=compvis"], "compvis cannot make 300 steps"),
+        (["guidance.scale={text: 4, semantic: 2}"], r"scales for text, semantic, but .* cond is \[text\]"),
+    ],
+)
+def test_a_mistake_that_no_data_are_needed_to_find_leaves_nothing_behind(
+    tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run_job(tmp_path, *overrides)
+    assert not list(tmp_path.iterdir())

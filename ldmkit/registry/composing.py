@@ -16,7 +16,7 @@ import copy
 import dataclasses
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -76,8 +76,10 @@ def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
     return Composer().compose(overrides)
 
 
-def check(config: Mapping[str, Any]) -> RunConfig:
+def check(config: Mapping[str, Any], kinds: Collection[str] = frozenset(KINDS)) -> RunConfig:
     """Check every node of a composed ``config`` against the class it is for, and return the kernel's own part.
+
+    With ``kinds``, parts of other kinds are left alone: who loads a checkpoint needs the parts that it is made of.
 
     Raises ConfigError for names that no plugin provides, unknown and missing keys, and wrong types.
     """
@@ -86,6 +88,8 @@ def check(config: Mapping[str, Any]) -> RunConfig:
     refuse_interpolations(config, "")
     run = _check_kernel(config)
     for kind, where, node in part_nodes(config):
+        if kind not in kinds:
+            continue
         if not isinstance(node, Mapping) or not isinstance(node.get("name"), str):
             leftover = kind in MULTIPLE and isinstance(node, Mapping)
             way = f"leave its keys out with ~{where}" if leftover else f"type {kind}=OPTION"
