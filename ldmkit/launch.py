@@ -204,9 +204,11 @@ def _conclude(sweep: Sweep, code: int) -> int:
     if not left:
         return code
     print(f"ldmkit: {len(left)} of {len(sweep.jobs)} jobs failed; {again}", file=sys.stderr)
+    common = set.intersection(*(set(each.overrides) for each in sweep.jobs)) if len(sweep.jobs) > 1 else set()
     for each in left:
+        name = " ".join(line for line in each.overrides if line not in common)
         why = f"exit {each.code}: {each.error}" if each.state == "failed" else each.state
-        print(f"  {' '.join(each.overrides)} ({why})", file=sys.stderr)
+        print(f"  {name} ({why})", file=sys.stderr)
     codes = {each.code or 1 for each in left}
     return codes.pop() if len(codes) == 1 else 1
 
