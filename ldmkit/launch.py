@@ -23,9 +23,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from ldmkit.errors import ConfigError, did_you_mean
+from ldmkit.errors import ConfigError, LdmkitError, did_you_mean
 from ldmkit.exits import report
 from ldmkit.registry.composing import CONFIG_NAME, VERSION_BASE, Composer, check, register
+from ldmkit.registry.culprit import name_culprit
 from ldmkit.registry.discovery import kernel_conf
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ def _job_of_sweep(config: dict[str, Any], overrides: Sequence[str], directory: P
 
 def _code(error: BaseException) -> int:
     """Say what went wrong, and return the exit code."""
+    if not isinstance(error, LdmkitError | KeyboardInterrupt):
+        name_culprit(error)
     return 130 if isinstance(error, KeyboardInterrupt) else report(error)
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ldmkit.protocols import ConditionalDenoise, Guidance, Perturbation
-from ldmkit.testing.outputs import ROWS, RowSuite, largest_difference, normal
+from ldmkit.testing.outputs import ROWS, largest_difference, normal
+from ldmkit.testing.rows import RowSuite
 from ldmkit.values import Conditioning, Levels
 
 LEVEL = Levels(torch.tensor(0.6), torch.tensor(0.8), torch.tensor(500.0))

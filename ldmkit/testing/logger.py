@@ -31,7 +31,7 @@ class LoggerSuite(Suite):
         with TemporaryDirectory() as name, redirect_stdout(StringIO()) as said, redirect_stderr(StringIO()):
             manager = pluggy.PluginManager("ldmkit")
             manager.add_hookspecs(RunSpec)
-            manager.register(self.part(), self.option)
+            manager.register(self.part(), self.component)
             manager.check_pending()
             story(manager.hook, Path(name))
         return said.getvalue()
@@ -39,12 +39,12 @@ class LoggerSuite(Suite):
     def test_it_hears_at_least_one_hook_and_none_that_does_not_exist(self) -> None:
         manager = pluggy.PluginManager("ldmkit")
         manager.add_hookspecs(RunSpec)
-        manager.register(self.part(), self.option)
+        manager.register(self.part(), self.component)
         try:
             manager.check_pending()
         except pluggy.PluginValidationError as error:
             raise AssertionError(f"expected only hooks of RunSpec, got: {error}") from error
-        heard = [caller.name for caller in manager.get_hookcallers(manager.get_plugin(self.option)) or ()]
+        heard = [caller.name for caller in manager.get_hookcallers(manager.get_plugin(self.component)) or ()]
         hooks = [name for name in vars(RunSpec) if name.startswith("on_")]
         assert heard, f"expected one or more of {', '.join(hooks)} under @hookimpl, got none"
 

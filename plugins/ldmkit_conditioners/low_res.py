@@ -36,6 +36,7 @@ class LowRes(Conditioner):
     """
 
     in_latents: ClassVar[bool] = True
+    sampling_only: ClassVar[frozenset[str]] = frozenset({"sampling_noise"})
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
