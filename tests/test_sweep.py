@@ -220,3 +220,43 @@ def test_what_has_no_report_says_so(site: Path, capsys: pytest.CaptureFixture[st
     assert f"'{run.name}' is a run of task 'flaky', which writes no report" in capsys.readouterr().err
     assert main(["report", the_sweep().directory.name]) == 2
     assert "has finished; to go on: ldmkit run -m task=flaky seed=1" in capsys.readouterr().err
+
+
+SHARED = [
+    *("run", "-m", "sampler=ddim,heun,dpmpp-2m", "guidance.scale=1,2,4", "cond=[text],[class]", "scale=smoke"),
+    *("logger=[]", "threads=1", "data.train=32", "data.validation=4", "metric=[prompt]"),
+    *(
+        "train.first_stage.steps=2",
+        "train.denoiser.steps=2",
+        "sampler.steps=3",
+        "samples.count=2",
+        "samples.previews=[]",
+    ),
+]
+
+
+@pytest.mark.slow
+def test_eighteen_jobs_share_one_first_stage_and_two_denoisers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(SHARED) == 0
+
+    def made(stage: str) -> int:
+        return len([path for path in Path("outputs", "store", stage).iterdir() if path.is_dir()])
+
+    assert {stage: made(stage) for stage in ("first-stage", "denoiser")} == {"first-stage": 1, "denoiser": 2}
+    runs = sorted(Path("outputs", "runs").iterdir())
+    assert len(runs) == 18
+    directory = the_sweep().directory
+    table = json.loads((directory / "table.json").read_text())
+    chosen = {(row["sampler"], row["guidance.scale"], row["cond"]) for row in table}
+    assert len(chosen) == 18
+    report = (directory / "report.html").read_bytes()
+    capfd.readouterr()
+    assert main(SHARED) == 0
+    said = capfd.readouterr()
+    assert said.err == "ldmkit: 18 of 18 jobs are done\n"
+    assert said.out.endswith(f"{directory / 'report.html'}\n")
+    assert (directory / "report.html").read_bytes() == report
+    assert sorted(Path("outputs", "runs").iterdir()) == runs
