@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ldmkit import run, sweep
 from ldmkit.artifacts.checkpoint import read_json
-from ldmkit.errors import ConfigError
+from ldmkit.errors import CheckpointError, ConfigError
 from ldmkit.exits import Arguments
 from ldmkit.models import build_part
+from ldmkit.records import CONFIG, find_run, missing_run
 
 
 def main(argv: Sequence[str]) -> None:
@@ -23,22 +24,23 @@ def main(argv: Sequence[str]) -> None:
 
 
 def find(of: str, outputs: Path) -> Path:
-    """Return the directory of the run or the sweep that ``of`` names; ConfigError says which there are."""
-    if any((Path(of) / file).is_file() for file in (run.CONFIG, sweep.SWEEP)):
-        return Path(of)
-    known = [path.parent for path in (*outputs.glob(f"runs/*/{run.CONFIG}"), *outputs.glob(f"sweeps/*/{sweep.SWEEP}"))]
-    found = [path for path in known if path.name == of] or [path for path in known if path.name.startswith(of)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise ConfigError(f"'{of}' may be {', '.join(sorted(path.name for path in found))}; type more of it")
-    newest = sorted(known, key=lambda path: path.stat().st_mtime)[-5:]
-    there = f"The last are {', '.join(path.name for path in newest)}" if newest else f"There is nothing in '{outputs}'"
-    raise ConfigError(f"there is no run or sweep '{of}'. {there}")
+    """Return the directory of the run or sweep that ``of`` names; CheckpointError where it names none, or several."""
+    for place in (Path(of), outputs / "sweeps" / of):
+        if (place / sweep.SWEEP).is_file():
+            return place
+    sweeps = sorted(path.parent for path in outputs.glob(f"sweeps/*/{sweep.SWEEP}"))
+    run_found = find_run(of, outputs / "runs")
+    found = [*(path for path in sweeps if path.name.startswith(of)), *([run_found] if run_found else [])]
+    if not found:
+        there = f". Sweeps here: {', '.join(path.name for path in sweeps[-5:])}" if sweeps else ""
+        raise CheckpointError(f"{missing_run(of, outputs / 'runs')}{there}")
+    if len(found) > 1:
+        raise CheckpointError(f"'{of}' is the beginning of {', '.join(path.name for path in found)}; type more of it")
+    return found[0]
 
 
 def _of_run(directory: Path) -> Path:
-    node = read_json(directory / run.CONFIG)["task"]
+    node = read_json(directory / CONFIG)["task"]
     task: run.Task = build_part("task", node)
     made = task.report(directory)
     if made is None:

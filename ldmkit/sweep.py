@@ -13,7 +13,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,43 +21,42 @@ from filelock import FileLock, Timeout
 from ldmkit.artifacts.checkpoint import read_json, write_json
 from ldmkit.artifacts.store import digest_of
 from ldmkit.errors import CheckpointError, ConfigError
-from ldmkit.records import LOCK, ended_by, is_held
+from ldmkit.records import LOCK, State, ended_by, is_held
 from ldmkit.registry.components import MULTIPLE
-from ldmkit.registry.composing import part_nodes
-from ldmkit.registry.discovery import Plugin, registry
+from ldmkit.registry.origin import origins
 
 SWEEP, JOBS = "sweep.json", "jobs"
-"""Files of a sweep's directory, which has a lock as a run's has."""
+"""Files of a sweep's directory, which has a lock of the name that a run's has."""
 LENGTH = 12
 """Hexadecimal digits of an id."""
-
-State = Literal["missing", "going on", "interrupted", "failed", "finished"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A job of a sweep: its overrides, its state, its run's directory, and its exit code and error where it failed.
+    """A job of a sweep: its overrides, how it stands, its run's directory, and its exit code and error where it failed.
 
-    ``plugins`` are digests of the packages whose parts it was made with, by their names.
+    ``parts`` are digests of the code of the parts that it was made with, by their places in the config.
     """
 
     id: str
     overrides: Sequence[str]
-    state: State = "missing"
+    state: State | Literal["missing"] = "missing"
     run: Path | None = None
     code: int = 0
     error: str = ""
-    plugins: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: Mapping[str, Any], overrides: Sequence[str]) -> Job:
         """The job of a resolved ``config``, not yet begun."""
-        return cls(id=job_id(config), overrides=list(overrides), plugins=plugins_of(config))
+        return cls(
+            id=job_id(config), overrides=list(overrides), parts={part.where: part.code for part in origins(config)}
+        )
 
     def found_in(self, directory: Path) -> Job:
         """What became of this job in the sweep of ``directory``; as it is where nothing did, or with other code."""
         found = read_job(directory, self.id)
-        if found is None or found.plugins != self.plugins or not (found.run or found.code):
+        if found is None or found.parts != self.parts or not (found.run or found.code):
             return self
         return replace(found, overrides=self.overrides)
 
@@ -104,17 +102,6 @@ def job_id(config: Mapping[str, Any]) -> str:
     """The id of the job with a resolved ``config``; what it resumes is no part of it."""
     groups = {kind: config[kind] or {} for kind in MULTIPLE}
     return digest_of({**config, **groups, "resume": None})[:LENGTH]
-
-
-def plugins_of(config: Mapping[str, Any]) -> dict[str, str]:
-    """Digests of the packages whose parts ``config`` names."""
-    found = {registry().lookup(kind, node["name"])[1] for kind, _, node in part_nodes(config)}
-    return {plugin.label: _digest(plugin) for plugin in sorted(found, key=lambda plugin: plugin.label)}
-
-
-@cache
-def _digest(plugin: Plugin) -> str:
-    return plugin.digest()
 
 
 def begin(outputs: Path, command: str, jobs: Sequence[Job], search: Sequence[str] = ()) -> Path:

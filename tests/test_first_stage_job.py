@@ -224,11 +224,21 @@ def test_a_sweep_ends_with_one_table_and_one_sheet(
     monkeypatch.chdir(tmp_path)
     assert main(["run", "-m", "model=identity,kl-f4,kl-f8", "task=first-stage", *SMOKE]) == 0
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
-    assert {path.name for path in sweep.iterdir()} == {"index.html", "sheet.png", "sweep.json", "table.json"}
+    made = {"report.html", "sheet.png", "table.csv", "table.json"}
+    assert made <= {path.name for path in sweep.iterdir()}
     table = json.loads((sweep / "table.json").read_text())
     assert [(row["model"], row["factor"]) for row in table] == [("identity", 1), ("kl-f4", 4), ("kl-f8", 8)]
     assert table[0]["psnr"] == 100
     said = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in said[:4]] == ["model", "identity", "kl-f4", "kl-f8"]
-    assert said[-1] == str(Path("outputs", "sweeps", sweep.name, "index.html"))
-    assert len(json.loads((sweep / "sweep.json").read_text())["runs"]) == 3
+    assert said[-1] == str(Path("outputs", "sweeps", sweep.name, "report.html"))
+    assert len(json.loads((sweep / "sweep.json").read_text())["jobs"]) == 3
+    page = (sweep / "report.html").read_bytes()
+    (sweep / "report.html").unlink()
+    assert main(["report", sweep.name]) == 0
+    assert (sweep / "report.html").read_bytes() == page
+    run = sorted((tmp_path / "outputs" / "runs").iterdir())[1]
+    page = (run / "report.html").read_bytes()
+    (run / "report.html").unlink()
+    assert main(["report", run.name]) == 0
+    assert (run / "report.html").read_bytes() == page

@@ -16,7 +16,8 @@ from filelock import FileLock
 from ldmkit import sweep
 from ldmkit.cli import main
 from ldmkit.errors import CheckpointError
-from ldmkit.registry.discovery import registry
+from ldmkit.records import LOCK
+from ldmkit.registry.source import code_digest
 
 Install = Callable[..., Path]
 Hook = Callable[..., str]
@@ -134,8 +135,7 @@ def test_finished_means_with_the_code_of_today(site: Path) -> None:
     assert ran() == [1, 2]
     part = site / "ldmkit_flaky" / "part.py"
     part.write_text(part.read_text() + "\n\nCHANGED = True\n")
-    registry.cache_clear()
-    sweep._digest.cache_clear()
+    code_digest.cache_clear()
     assert main(two) == 0
     assert ran() == [1, 2]
 
@@ -165,7 +165,7 @@ def test_a_run_that_was_deleted_is_run_again(site: Path) -> None:
 def test_two_processes_do_not_run_one_sweep(site: Path, capfd: pytest.CaptureFixture[str]) -> None:
     two = sweep_over("1,2")
     assert main(two) == 0
-    with FileLock(the_sweep().directory / sweep.LOCK):
+    with FileLock(the_sweep().directory / LOCK):
         assert main(two) == 2
     assert "another process is running the sweep 'outputs/sweeps/" in capfd.readouterr().err
 
@@ -174,7 +174,7 @@ def test_a_job_is_going_on_while_its_run_is_held(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "1"
     run.mkdir(parents=True)
     sweep.Job(id="a", overrides=["seed=1"], state="going on", run=run).write(tmp_path / "sweeps" / "x")
-    with FileLock(run / sweep.LOCK):
+    with FileLock(run / LOCK):
         found = sweep.read_job(tmp_path / "sweeps" / "x", "a")
         assert found is not None
         assert (found.state, found.run) == ("going on", run)
@@ -211,8 +211,8 @@ def test_a_report_of_a_sweep_tells_how_it_stands(site: Path, capsys: pytest.Capt
 
 
 def test_what_has_no_report_says_so(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["report", "x"]) == 2
-    assert "there is no run or sweep 'x'. There is nothing in 'outputs'" in capsys.readouterr().err
+    assert main(["report", "x"]) == 4
+    assert "there is no run 'x'. There is no run in outputs/runs" in capsys.readouterr().err
     Path("fails-1").touch()
     assert main(sweep_over("1")) == 3
     (run,) = Path("outputs", "runs").iterdir()
@@ -220,3 +220,43 @@ def test_what_has_no_report_says_so(site: Path, capsys: pytest.CaptureFixture[st
     assert f"'{run.name}' is a run of task 'flaky', which writes no report" in capsys.readouterr().err
     assert main(["report", the_sweep().directory.name]) == 2
     assert "has finished; to go on: ldmkit run -m task=flaky seed=1" in capsys.readouterr().err
+
+
+SHARED = [
+    *("run", "-m", "sampler=ddim,heun,dpmpp-2m", "guidance.scale=1,2,4", "cond=[text],[class]", "scale=smoke"),
+    *("logger=[]", "threads=1", "data.train=32", "data.validation=4", "metric=[prompt]"),
+    *(
+        "train.first_stage.steps=2",
+        "train.denoiser.steps=2",
+        "sampler.steps=3",
+        "samples.count=2",
+        "samples.previews=[]",
+    ),
+]
+
+
+@pytest.mark.slow
+def test_eighteen_jobs_share_one_first_stage_and_two_denoisers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(SHARED) == 0
+
+    def made(stage: str) -> int:
+        return len([path for path in Path("outputs", "store", stage).iterdir() if path.is_dir()])
+
+    assert {stage: made(stage) for stage in ("first-stage", "denoiser")} == {"first-stage": 1, "denoiser": 2}
+    runs = sorted(Path("outputs", "runs").iterdir())
+    assert len(runs) == 18
+    directory = the_sweep().directory
+    table = json.loads((directory / "table.json").read_text())
+    chosen = {(row["sampler"], row["guidance.scale"], row["cond"]) for row in table}
+    assert len(chosen) == 18
+    report = (directory / "report.html").read_bytes()
+    capfd.readouterr()
+    assert main(SHARED) == 0
+    said = capfd.readouterr()
+    assert said.err == "ldmkit: 18 of 18 jobs are done\n"
+    assert said.out.endswith(f"{directory / 'report.html'}\n")
+    assert (directory / "report.html").read_bytes() == report
+    assert sorted(Path("outputs", "runs").iterdir()) == runs

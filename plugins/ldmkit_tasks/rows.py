@@ -11,11 +11,12 @@ from typing import Any
 from ldmkit.artifacts.checkpoint import read_json
 from ldmkit.errors import LdmkitError
 from ldmkit.protocols import Better
+from ldmkit.records import CONFIG, METRICS
 from ldmkit.registry.discovery import registry
-from ldmkit.run import CONFIG, StageRecord
+from ldmkit.run import StageRecord
 from ldmkit.sweep import Job
 from ldmkit_tasks.report_numbers import is_count, is_share
-from ldmkit_tasks.summary import METRICS, read_stages
+from ldmkit_tasks.summary import read_stages
 
 EVALUATIONS, ERROR = "samples evaluations", "samples error"
 """Columns: evaluations for one picture, and how far samples are from those with the most of them."""

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ldmkit.artifacts.checkpoint import read_json
 from ldmkit.models import build_part
-from ldmkit.run import CONFIG
+from ldmkit.records import CONFIG
 from ldmkit_tasks.rows import ERROR, EVALUATIONS, Row, same_but
 
 if TYPE_CHECKING:

@@ -9,12 +9,13 @@ from typing import Any
 
 from ldmkit.artifacts.checkpoint import read_json, write_json
 from ldmkit.errors import CheckpointError
-from ldmkit.run import CONFIG, RECORD, Run, StageRecord
+from ldmkit.records import CONFIG, METRICS, RECORD
+from ldmkit.run import Run, StageRecord
 from ldmkit_tasks.pictures import Sample
 from ldmkit_tasks.report import PARTS, Summary, write_report
 
-METRICS, REPORT = "metrics.json", "report.json"
-"""A run's measurements, and what else its report tells: samples with their verdicts, and how each stage went."""
+REPORT = "report.json"
+"""What the report tells that stands nowhere else: samples with their verdicts, and how each stage went."""
 BESIDE = ("protocol", "seconds", "reused")
 """What stands in ``metrics.json`` beside the sections of measurements."""
 
