@@ -20,6 +20,7 @@ from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.diffusion.statistics import LatentStatistics
 from ldmkit.errors import CheckpointError, ConfigError, LdmkitError
 from ldmkit.protocols import Conditioner, DataSource, Denoiser, FirstStage, FirstStageLoss, Guidance, Objective, Sampler
+from ldmkit.records import RUNS, find_run, missing_run
 from ldmkit.registry.composing import check
 from ldmkit.registry.culprit import name_builder
 from ldmkit.registry.discovery import registry
@@ -39,9 +40,6 @@ MODEL_KINDS = ("model", "cond", "denoiser", "objective", "guidance", "sampler")
 FIRST_STAGE = "first_stage"
 WEIGHTS = (FIRST_STAGE, "conditioners", "denoiser", "objective")
 """Modules of the model whose weights a checkpoint holds, each in its own safetensors file."""
-
-RUNS = Path("outputs/runs")
-"""Where the id of a run is looked up, unless the caller says otherwise."""
 
 
 def build_part(kind: str, node: Mapping[str, Any], where: str = "", **runtime: Any) -> Any:
@@ -227,14 +225,20 @@ def _read_weights(part: nn.Module, path: Path) -> None:
 
 
 def find_checkpoint(run: str | Path, runs: Path = RUNS) -> Path:
-    """Return the checkpoint directory that ``run`` means: itself, its ``model/``, or that of an id in ``runs``."""
+    """Return the checkpoint directory that ``run`` means: itself, its ``model/``, or that of an id in ``runs``.
+
+    The beginning of an id will do; see :func:`ldmkit.records.find_run`.
+    """
     given = Path(run)
-    for place in (given, given / "model", runs / given / "model"):
+    found = find_run(run, runs)
+    for place in (given, given / "model", *([found / "model"] if found is not None else [])):
         if (place / CONFIG).is_file() and (place / SPEC).is_file():
             return place
-    finished = sorted(path.parent.name for path in runs.glob("*/model"))
-    there = f"Finished runs here: {', '.join(finished[-5:])}" if finished else f"There is no finished run in {runs}"
-    raise CheckpointError(f"'{run}' is neither a finished run nor a checkpoint. {there}")
+    if found is None:
+        raise missing_run(run, runs)
+    raise CheckpointError(
+        f"run '{found.name}' has left no model; if it was interrupted, ldmkit run resume={found.name} goes on with it"
+    )
 
 
 def restore_conditioners(conditioners: Conditioners, directory: Path) -> None:

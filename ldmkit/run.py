@@ -11,7 +11,7 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,9 +25,11 @@ from filelock import FileLock, Timeout
 import ldmkit.training.device as devices
 from ldmkit.artifacts.checkpoint import read_json, write_json
 from ldmkit.artifacts.store import Artifact, Store
-from ldmkit.errors import CheckpointError, ConfigError, Interrupted
+from ldmkit.differences import Difference
+from ldmkit.errors import ConfigError, Interrupted, LdmkitError
 from ldmkit.models import build_data, build_part, build_sampling
 from ldmkit.protocols import DataSource
+from ldmkit.records import CONFIG, LOCK, RECORD, State, find_run, missing_run
 from ldmkit.registry.components import KINDS
 from ldmkit.registry.composing import check
 from ldmkit.registry.config import RunConfig
@@ -38,8 +40,8 @@ from ldmkit.registry.sampling_keys import trained
 
 logger = logging.getLogger("ldmkit")
 
-CONFIG, RECORD, SWEEP = "config.json", "run.json", "sweep.json"
-"""The resolved config of a run, and what it was started with, in its directory; what a sweep was, in its own."""
+SWEEP = "sweep.json"
+"""What a sweep was, in its directory."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,13 @@ class Task(ABC):
         Returns what the sweep prints at its end. By default nothing is made and nothing said.
         """
         return ""
+
+    def diff(self, found: Difference, path: Path) -> Path | None:
+        """Write a page on what two runs differ in, the first of which is this task's, to ``path``; return it.
+
+        By default there is none.
+        """
+        return None
 
 
 @dataclass
@@ -216,7 +225,7 @@ def job(config: dict[str, Any], overrides: Sequence[str]) -> Path:
     compute = devices.choose(settings.device, settings.precision, settings.threads)
     build_sampling(config)  # its mistakes need no data to be found, and leave no directory
     directory = resumed or _create(Path(settings.outputs) / "runs", config)
-    lock = FileLock(directory / ".lock")
+    lock = FileLock(directory / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -269,19 +278,28 @@ def _run(
             raise stopped from None
         raise
     finally:
+        with suppress(OSError):  # it must not hide the error that ended the run
+            write_json(directory / RECORD, {**started, **_ending(run, error)})
         run.loggers.end(error)
+
+
+def _ending(run: Run, error: BaseException | None) -> dict[str, Any]:
+    """How a run ended, as its record has it."""
+    stages = [asdict(stage) for stage in run.stages]
+    if error is None:
+        return {"state": "finished", "stages": stages}
+    state: State = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
+    named = error if isinstance(error, LdmkitError) else f"{type(error).__name__}: {error}"
+    return {"state": state, "error": " ".join(str(named).split()).rstrip(": "), "stages": stages}
 
 
 def _resumed(config: Mapping[str, Any], overrides: Sequence[str]) -> Path:
     """The directory of the run that ``resume=`` names; other overrides must agree with what it was started with."""
     named, runs = str(config["resume"]), Path(config["outputs"]) / "runs"
-    found = [place for place in (Path(named), runs / named) if (place / CONFIG).is_file()]
-    if not found:
-        there = sorted(path.parent.name for path in runs.glob(f"*/{CONFIG}"))
-        raise CheckpointError(
-            f"there is no run '{named}' to go on with. There is: {', '.join(there[-5:]) or f'no run in {runs}'}"
-        )
-    before, record = read_json(found[0] / CONFIG), read_json(found[0] / RECORD)
+    found = find_run(named, runs)
+    if found is None:
+        raise missing_run(named, runs)
+    before, record = read_json(found / CONFIG), read_json(found / RECORD)
     check_origins(read_origins(record.get("parts", []), f"run '{named}'"), KINDS, f"run '{named}'")
     check(before)
     differing = [key for key in before if key != "resume" and before[key] != config.get(key)]
@@ -290,7 +308,7 @@ def _resumed(config: Mapping[str, Any], overrides: Sequence[str]) -> Path:
             f"resume={named}: {', '.join(differing)} differ from what the run was started with; "
             f"go on with 'ldmkit run resume={named}', or start a new run without resume="
         )
-    return found[0]
+    return found
 
 
 def _create(runs: Path, config: Mapping[str, Any]) -> Path:

@@ -71,6 +71,7 @@ def test_every_plugin_of_the_repository_is_under_the_contracts() -> None:
         ("['plugins']", {"torch", "hydra", "omegaconf", "numpy"}),
         ("['ls']", {"torch", "hydra", "omegaconf", "numpy"}),
         ("['show', 'denoiser', 'unet']", {"torch", "hydra", "omegaconf", "numpy"}),
+        ("['runs']", {"torch", "hydra", "omegaconf", "numpy"}),
         ("['run', '--help']", {"torch"}),
         ("['run', '--cfg', 'job', 'cond=[text,class]']", {"torch"}),
     ],

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 import ldmkit
 from ldmkit.errors import CheckpointError, ConfigError, DataError, LdmkitError
 from ldmkit.pictures import read_metadata
+from ldmkit.records import read_run
 from ldmkit.run import job
 from ldmkit.values import to_uint8
 
@@ -59,6 +60,10 @@ def test_a_run_leaves_a_checkpoint_pictures_metrics_and_a_report(first: Path) ->
     assert metrics["seconds"].keys() >= {"conditioners", "first-stage", "latents", "denoiser", "samples", "total"}
     assert metrics["reused"] == []
     assert len(list((first / "samples").glob("0*.png"))) == 8
+    ended = read_run(first)
+    assert ended.state == "finished"
+    stored = {stage["name"] for stage in ended.stages if stage["digest"]}
+    assert stored == {"conditioners", "first-stage", "latents", "denoiser"}
     assert (first / "samples" / "grid.png").is_file()
     assert (first / "samples" / "preview-00000010.png").is_file()
     assert (first / "report.html").is_file()
@@ -129,6 +134,8 @@ def test_one_signal_stops_after_the_step_saves_and_says_how_to_go_on(
     (run,) = tmp_path.glob("outputs/runs/*")
     assert process.returncode == code, error
     assert f"ldmkit run resume={run.name}" in error
+    assert read_run(run).state == "interrupted"
+    assert "stopped in stage denoiser" in read_run(run).error
     assert "Traceback" not in error
     assert list((run / "checkpoints" / "denoiser").glob("step-*"))
     resumed = ldmkit_process(tmp_path, "run", f"resume={run.name}")
@@ -141,7 +148,7 @@ def test_one_signal_stops_after_the_step_saves_and_says_how_to_go_on(
 
 def test_resuming_what_is_not_there_creates_nothing_and_names_the_runs(first: Path, place: Path) -> None:
     before = set(place.glob("outputs/runs/*"))
-    there = r"no run 'nowhere' to go on with\. There is: (\d{8}-\d{6}-[0-9a-f]{4}(, )?)+$"
+    there = r"there is no run 'nowhere'\. There is: (\d{8}-\d{6}-[0-9a-f]{4}(, )?)+$"
     with pytest.raises(CheckpointError, match=there):
         run_job(place, "resume=nowhere")
     assert set(place.glob("outputs/runs/*")) == before

@@ -77,7 +77,7 @@ def test_it_is_looked_up_where_the_runs_of_this_one_lie(place: Path) -> None:
 
 
 def test_a_run_that_is_not_there_is_told_before_anything_is_built() -> None:
-    with pytest.raises(CheckpointError, match="'nowhere' is neither a finished run nor a checkpoint"):
+    with pytest.raises(CheckpointError, match="there is no run 'nowhere'"):
         ldmkit.build(ldmkit.compose(["scale=smoke", "guidance=autoguidance", "guidance.run=nowhere"]))
 
 

@@ -181,18 +181,29 @@ class Composer:
         return self._resolved(config, overrides)
 
     def jobs(self, overrides: Sequence[str]) -> Iterator[list[str]]:
-        """Yield the overrides of each job of a sweep, checking every element of it on the way."""
+        """Yield the overrides of each job of a sweep, checking every element of it on the way.
+
+        What a recipe sweeps over by itself comes first; ``overrides`` win over it.
+        """
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
         parsed = [checks.parse(line, self.groups, _KEYS) for line in overrides]
         for override in parsed:
             self._check_name(override)
-            override.config_loader = self.loader
         checks.check_twice(parsed)
+        every = [*self._swept_by_recipe(parsed), *parsed]
+        for override in every:
+            override.config_loader = self.loader
         with _translated(overrides):
-            batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+            batches = BasicSweeper.split_arguments(every, max_batch_size=None)
         for batch in batches:
             yield from (list(job) for job in batch)
+
+    def _swept_by_recipe(self, parsed: Iterable[Override]) -> list[Override]:
+        """What the chosen recipe names in ``hydra.sweeper.params``, as Hydra's sweeper reads it."""
+        single = [checks.line_of(each) for each in self._split(parsed)[0] if not each.is_sweep_override()]
+        params = self.base(single).hydra.sweeper.get("params") or {}
+        return [checks.parse(f"{key}={value}", self.groups, _KEYS) for key, value in params.items()]
 
     def base(self, choices: Sequence[str] = ()) -> DictConfig:
         """Compose the options that ``choices`` name, with no key changed. Kept: do not change the result."""

@@ -41,7 +41,8 @@ class NetworkSuite(RowSuite, ModuleSuite):
             trained = [weight for weight in part.parameters() if weight.requires_grad]
             if not trained:
                 raise SkipTest("it has nothing to train")
-            lesson, errors = self.lesson(part), []
+            lesson = self.lesson(part)
+            errors: list[float] = []
             optimizer = torch.optim.Adam(trained, lr=LEARNING_RATE)
             while len(errors) < TRIES and not (errors and errors[-1] <= errors[0] / 2):
                 error = lesson()

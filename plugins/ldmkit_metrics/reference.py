@@ -55,7 +55,8 @@ class ReferenceSet:
             yield from _kept[key]
             return
         _kept.clear()
-        features, size = [], 0
+        features: list[Tensor] = []
+        size = 0
         for images in self:
             rows = extractor(images)
             size += rows.nbytes

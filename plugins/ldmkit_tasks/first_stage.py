@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ldmkit.artifacts.checkpoint import write_json
+from ldmkit.differences import Difference
 from ldmkit.models import build_first_stage, parameters
 from ldmkit.run import Run, Task
 from ldmkit.stages.assembly import assemble_first_stage
 from ldmkit.stages.first_stage import train_first_stage
 from ldmkit_tasks.comparison import compare_runs
+from ldmkit_tasks.difference import write_difference
 from ldmkit_tasks.measure import RECONSTRUCTIONS, Measurement, measure_reconstructions
 from ldmkit_tasks.summary import write_summary
 
@@ -53,3 +55,7 @@ class TrainFirstStage(Task):
     def compare(self, runs: Sequence[Path], directory: Path) -> str:
         """One table and one sheet of reconstructions; see :mod:`ldmkit_tasks.comparison`."""
         return compare_runs(runs, directory)
+
+    def diff(self, found: Difference, path: Path) -> Path:
+        """Configs, numbers, stages and pictures; see :mod:`ldmkit_tasks.difference`."""
+        return write_difference(found, path)

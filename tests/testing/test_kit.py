@@ -68,6 +68,7 @@ def test_parts_that_keep_every_promise_pass(provide: Provide) -> None:
     assert [each for found in results.values() for each in found if each[1] == "failed"] == []
     skipped = [each[0] for found in results.values() for each in found if each[1] == "skipped"]
     assert skipped == [
+        "test_a_null_that_it_does_not_ask_for_does_not_matter",  # the guidance asks for it
         "test_it_follows_the_exact_ode_with_its_stated_order",  # the sampler adds fresh noise
     ]
 
