@@ -262,8 +262,13 @@ def _run(
         stop=StopRequest(),
     )
     task: Task = build_part("task", config["task"])
-    started = {"command": run.command, "overrides": list(overrides), "versions": versions(run)}
-    write_json(directory / RECORD, {**started, "parts": [asdict(origin) for origin in origins(config)]})
+    started = {
+        "command": run.command,
+        "overrides": list(overrides),
+        "versions": versions(run),
+        "parts": [asdict(origin) for origin in origins(config)],
+    }
+    write_json(directory / RECORD, started)
     run.loggers.on_start(config=config, directory=directory)
     error: BaseException | None = None
     try:
