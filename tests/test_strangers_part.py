@@ -47,7 +47,7 @@ class Length(Conditioner):
 
     def __init__(self, config, *, data):
         super().__init__()
-        self.needs, self.spec, self.dropout = {"caption": "text"}, CondSpec(vector=1), 0.0
+        self.needs, self.spec, self.dropout = {"caption": "text"}, CondSpec(vector=1), 0.1
 
     def forward(self, fields, latent_size):
         return Conditioning(vector=torch.tensor([[len(text) / 100.0] for text in fields["caption"]]))
