@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from ldmkit.errors import ConfigError, LdmkitError, did_you_mean
 from ldmkit.exits import DEBUG, report
@@ -20,6 +20,7 @@ VERBS = {
     "ema": ("ldmkit.ema:main", "average the weights of a finished run anew: ema RUN --width 0.1"),
     "runs": ("ldmkit.runs:main", "the runs so far: runs, runs cond=text 'prompt.all>0.9' --sort prompt.all"),
     "diff": ("ldmkit.diff:main", "two runs beside each other: configs, metrics, stages, pictures: diff RUN RUN"),
+    "report": ("ldmkit.report:main", "the report of a run or of a sweep, made again: report SWEEP"),
     "check": ("ldmkit.conformance:main", "what a component promises, checked: check cond text"),
     "ls": ("ldmkit.listing:ls", "the options of every group, or of one: ls, ls cond"),
     "show": ("ldmkit.listing:show", "one option: its keys, what they mean, and where it comes from: show cond text"),
@@ -110,8 +111,7 @@ def _complete(rest: list[str]) -> int:
     if words[:1] == ["run"] and len(words) > 1:
         os.environ["COMP_LINE"] = " ".join([program, *words[1:]])
         return _function(VERBS["run"][0])(["-sc", *rest]) or 0
-    behind: dict[str, Collection[str]] = dict.fromkeys(("check", "ls", "new", "show"), KINDS)
-    behind["plugins"] = ("check", "info", "list")
-    choices = VERBS if len(words) == 1 else behind.get(words[0], {}) if len(words) == 2 else {}
+    behind = {**dict.fromkeys(("check", "ls", "new", "show"), tuple(KINDS)), "plugins": ("check", "info", "list")}
+    choices = tuple(VERBS) if len(words) == 1 else behind.get(words[0], ()) if len(words) == 2 else ()
     print("\n".join(choice for choice in choices if choice.startswith(words[-1])))
     return 0
