@@ -70,7 +70,7 @@ class Child:
         self._imports: dict[str, Import] = {}
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
-            [sys.executable, "-c", "from ldmkit.testing.child import serve; serve()"],
+            [sys.executable, "-P", "-c", "from ldmkit.testing.child import serve; serve()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
