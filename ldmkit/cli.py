@@ -20,6 +20,7 @@ VERBS = {
     "ema": ("ldmkit.ema:main", "average the weights of a finished run anew: ema RUN --width 0.1"),
     "runs": ("ldmkit.runs:main", "the runs so far: runs, runs cond=text 'prompt.all>0.9' --sort prompt.all"),
     "diff": ("ldmkit.diff:main", "two runs beside each other: configs, metrics, stages, pictures: diff RUN RUN"),
+    "report": ("ldmkit.report:main", "the report of a run or of a sweep, made again: report SWEEP"),
     "check": ("ldmkit.conformance:main", "what a component promises, checked: check cond text"),
     "ls": ("ldmkit.listing:ls", "the options of every group, or of one: ls, ls cond"),
     "show": ("ldmkit.listing:show", "one option: its keys, what they mean, and where it comes from: show cond text"),

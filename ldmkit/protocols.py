@@ -250,7 +250,9 @@ Denoise = Callable[[Tensor, Levels], Tensor]
 class DenoiseWithVariance(Protocol):
     """A :data:`Denoise` that also knows the variance of a step; what a sampler with ``learned_variance`` is handed."""
 
-    def __call__(self, z: Tensor, level: Levels) -> Tensor: ...
+    def __call__(self, z: Tensor, level: Levels) -> Tensor:
+        """As any :data:`Denoise`."""
+        ...
 
     def variance(self, z: Tensor, level: Levels) -> Tensor:
         """As :meth:`Objective.denoiser_to_variance`, told all that there is to tell; takes an evaluation of its own."""
@@ -297,7 +299,7 @@ class Guidance(ABC):
     """
 
     conditioners: Collection[str] | None = None
-    nulls: Collection[str] | None = ()
+    nulls: Collection[str] | None = None
     perturbs: bool = False
     weaker: str | None = None
 
@@ -393,16 +395,22 @@ class DataSource(ABC):
         return None
 
 
+Better = Literal["higher", "lower"]
+"""Which end of a number is the good one."""
+
+
 class Metric(ABC):
     """Measures. Built with ``data``, the run's :class:`DataSource`.
 
     ``on`` says what it is fed: ``"reconstructions"`` of held-out images, ``"samples"``, or what was ``"drawn"``, which
     is samples before :meth:`Conditioner.paste`.
-    ``section`` names its place in ``metrics.json``.
+    ``section`` names its place in ``metrics.json``. ``better`` says which end of a number is the good one, by its name,
+    in which ``*`` stands for anything; the best of a sweep is marked by it. A number that it does not name has none.
     """
 
     on: ClassVar[str]
     section: ClassVar[str]
+    better: ClassVar[Mapping[str, Better]] = {}
 
     @abstractmethod
     def update(self, images: Tensor, references: Tensor | None, fields: Fields) -> None:

@@ -26,10 +26,10 @@ import ldmkit.training.device as devices
 from ldmkit.artifacts.checkpoint import read_json, write_json
 from ldmkit.artifacts.store import Artifact, Store
 from ldmkit.differences import Difference
-from ldmkit.errors import ConfigError, Interrupted, LdmkitError
+from ldmkit.errors import ConfigError, Interrupted
 from ldmkit.models import build_data, build_part, build_sampling
 from ldmkit.protocols import DataSource
-from ldmkit.records import CONFIG, LOCK, RECORD, State, find_run, missing_run
+from ldmkit.records import CONFIG, LOCK, RECORD, ended_by, find_run, missing_run
 from ldmkit.registry.components import KINDS
 from ldmkit.registry.composing import check
 from ldmkit.registry.config import RunConfig
@@ -37,11 +37,9 @@ from ldmkit.registry.discovery import registry
 from ldmkit.registry.hooks import RunSpec
 from ldmkit.registry.origin import Origin, check_origins, origins, read_origins
 from ldmkit.registry.sampling_keys import trained
+from ldmkit.sweep import Sweep
 
 logger = logging.getLogger("ldmkit")
-
-SWEEP = "sweep.json"
-"""What a sweep was, in its directory."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,12 @@ class Task(ABC):
     def run(self, run: Run) -> None:
         """Do it. ``run`` gives the config, the data, the store, the run's directory and its loggers."""
 
-    def compare(self, runs: Sequence[Path], directory: Path) -> str:
-        """Lay the finished ``runs`` of a sweep, which are directories, side by side in ``directory``.
+    def report(self, directory: Path) -> Path | None:
+        """Make the report of the run in ``directory`` again, and return it; None where a run has no report."""
+        return None
+
+    def compare(self, sweep: Sweep) -> str:
+        """Lay the jobs of a ``sweep`` side by side, in its directory; some may have failed, or not have begun.
 
         Returns what the sweep prints at its end. By default nothing is made and nothing said.
         """
@@ -216,8 +218,13 @@ class Loggers:
                 logger.exception("logger '%s' failed in on_end", implementation.plugin_name)
 
 
-def job(config: dict[str, Any], overrides: Sequence[str]) -> Path:
-    """Carry out one run: what `ldmkit run` does after the config is composed and checked. Return its directory."""
+def job(
+    config: dict[str, Any], overrides: Sequence[str], begun: Callable[[Path], None] = lambda directory: None
+) -> Path:
+    """Carry out one run: what `ldmkit run` does after the config is composed and checked. Return its directory.
+
+    ``begun`` is told the directory once it is this run's.
+    """
     resumed = _resumed(config, overrides) if config["resume"] is not None else None
     if resumed:
         config, overrides = read_json(resumed / CONFIG), read_json(resumed / RECORD)["overrides"]
@@ -231,21 +238,22 @@ def job(config: dict[str, Any], overrides: Sequence[str]) -> Path:
     except Timeout:
         raise ConfigError(f"'{directory}' is in use by another process; wait for it, or leave out resume=") from None
     try:
+        begun(directory)
         _run(config, overrides, settings, directory, compute)
     finally:
         lock.release()
     return directory
 
 
-def conclude_sweep(runs: Sequence[Path], command: str) -> str:
-    """Lay the finished ``runs`` of a sweep side by side in a directory of ``sweeps/``; return what is to be printed.
+def conclude_sweep(sweep: Sweep) -> str:
+    """Lay the jobs of a ``sweep`` side by side, and return what is to be printed.
 
-    How that looks is up to the task of the first run. ``sweep.json`` names the runs in any case.
+    How that looks is up to the task of the first run that finished; before there is one, nothing is made.
     """
-    task: Task = build_part("task", read_json(runs[0] / CONFIG)["task"])
-    directory = _new_directory(runs[0].parents[1] / "sweeps")
-    write_json(directory / SWEEP, {"command": command, "runs": [str(run) for run in runs]})
-    return task.compare(runs, directory)
+    if not sweep.runs:
+        return ""
+    task: Task = build_part("task", read_json(sweep.runs[0] / CONFIG)["task"])
+    return task.compare(sweep)
 
 
 def _run(
@@ -288,9 +296,8 @@ def _ending(run: Run, error: BaseException | None) -> dict[str, Any]:
     stages = [asdict(stage) for stage in run.stages]
     if error is None:
         return {"state": "finished", "stages": stages}
-    state: State = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
-    named = error if isinstance(error, LdmkitError) else f"{type(error).__name__}: {error}"
-    return {"state": state, "error": " ".join(str(named).split()).rstrip(": "), "stages": stages}
+    state, said = ended_by(error)
+    return {"state": state, "error": said, "stages": stages}
 
 
 def _resumed(config: Mapping[str, Any], overrides: Sequence[str]) -> Path:

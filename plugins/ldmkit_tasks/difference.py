@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ldmkit.artifacts.whole import write_whole
 from ldmkit.differences import FIRST, SECOND, Difference
 from ldmkit.errors import DataError
 from ldmkit.pictures import read_metadata
@@ -31,9 +32,8 @@ class Beside:
 
 def write_difference(found: Difference, path: Path) -> Path:
     """Write the page on ``found`` to ``path``; return it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     samples = list(_samples(found.first, found.second))
-    return page.write_whole(
+    return write_whole(
         path,
         page.render(
             "difference.html.jinja",
