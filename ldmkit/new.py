@@ -135,7 +135,7 @@ def _next(folder: Path, words: Mapping[str, str]) -> list[str]:
         f"pip install -e {place}": "",
         "ldmkit plugins": "it is there",
         f"ldmkit show {words['kind']} {words['name']}": "its keys",
-        f"pytest {place}": f"what every {words['kind']} must do",
+        f"pytest {place}": "what every part of its kind must do",
         f"{words['run']} scale=smoke": "a whole run with it",
     }
     width = max(map(len, lines))
