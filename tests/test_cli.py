@@ -94,7 +94,7 @@ def test_an_unknown_verb_gets_the_nearest_one(capsys: pytest.CaptureFixture[str]
     assert main(["rnu"]) == 2
     assert capsys.readouterr().err == (
         "ldmkit: there is no verb 'rnu'; did you mean 'run'? There is: "
-        "check, diff, ema, ls, new, plugins, run, runs, sample, show\n"
+        "check, diff, ema, ls, new, plugins, report, run, runs, sample, show\n"
     )
 
 
