@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from ldmkit.errors import ConfigError, LdmkitError, did_you_mean
 from ldmkit.exits import DEBUG, report
@@ -111,8 +111,7 @@ def _complete(rest: list[str]) -> int:
     if words[:1] == ["run"] and len(words) > 1:
         os.environ["COMP_LINE"] = " ".join([program, *words[1:]])
         return _function(VERBS["run"][0])(["-sc", *rest]) or 0
-    behind: dict[str, Collection[str]] = dict.fromkeys(("check", "ls", "new", "show"), KINDS)
-    behind["plugins"] = ("check", "info", "list")
-    choices = VERBS if len(words) == 1 else behind.get(words[0], {}) if len(words) == 2 else {}
+    behind = {**dict.fromkeys(("check", "ls", "new", "show"), tuple(KINDS)), "plugins": ("check", "info", "list")}
+    choices = tuple(VERBS) if len(words) == 1 else behind.get(words[0], ()) if len(words) == 2 else ()
     print("\n".join(choice for choice in choices if choice.startswith(words[-1])))
     return 0

@@ -18,10 +18,11 @@ from ldmkit.diffusion.conditioners import Conditioners
 from ldmkit.diffusion.latent_space import LatentSpace
 from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.diffusion.statistics import LatentStatistics
-from ldmkit.errors import CheckpointError, ConfigError
+from ldmkit.errors import CheckpointError, ConfigError, LdmkitError
 from ldmkit.protocols import Conditioner, DataSource, Denoiser, FirstStage, FirstStageLoss, Guidance, Objective, Sampler
 from ldmkit.records import RUNS, find_run, missing_run
 from ldmkit.registry.composing import check
+from ldmkit.registry.culprit import name_builder
 from ldmkit.registry.discovery import registry
 from ldmkit.registry.origin import check_origins, read_origins
 from ldmkit.registry.sampling_keys import with_settings
@@ -42,9 +43,18 @@ WEIGHTS = (FIRST_STAGE, "conditioners", "denoiser", "objective")
 
 
 def build_part(kind: str, node: Mapping[str, Any], where: str = "", **runtime: Any) -> Any:
-    """Build the part that ``node`` names: check the node against its ``Config``, then ``Part(config, **runtime)``."""
+    """Build the part that ``node`` names: check the node against its ``Config``, then ``Part(config, **runtime)``.
+
+    An error that is no LdmkitError gets a note with the part, its package and ``where`` its config is.
+    """
     cls = registry().part(kind, node["name"])
-    return cls(typed(cls.Config, node, where or kind), **runtime)
+    config = typed(cls.Config, node, where or kind)
+    try:
+        return cls(config, **runtime)
+    except Exception as error:
+        if not isinstance(error, LdmkitError):
+            name_builder(error, kind, node["name"], where or kind)
+        raise
 
 
 def build_data(config: Mapping[str, Any]) -> DataSource:

@@ -18,6 +18,8 @@ from typing import Any
 from ldmkit.errors import ConfigError, did_you_mean
 from ldmkit.exits import Arguments
 from ldmkit.listing import options
+from ldmkit.registry.class_source import docstring
+from ldmkit.registry.components import Component
 from ldmkit.registry.discovery import registry
 from ldmkit.registry.hooks import API_VERSION
 from ldmkit.registry.plugin import Plugin, Selection, called
@@ -102,14 +104,19 @@ def _facts(plugin: Plugin) -> dict[str, Any]:
         "api": plugin.api,
         "package": str(plugin.package or ""),
         "digest": plugin.digest() if plugin.package is not None else "",
-        "hooks": ["components"] if plugin.status == "ok" else [],
-        "parts": [asdict(part) for part in plugin.components],
+        "hooks": list(plugin.hooks),
+        "parts": [asdict(part) | {"summary": _summary(part)} for part in plugin.components],
         "options": [
             {"group": option.group, "name": option.name, "summary": option.summary, "path": str(option.path)}
             for option in options()
             if option.plugin == plugin
         ],
     }
+
+
+def _summary(part: Component) -> str:
+    """What the part is, in its plugin's words or the first of its class."""
+    return part.summary or docstring(part.target).partition("\n")[0]
 
 
 def _page(facts: dict[str, Any]) -> Iterator[str]:
@@ -122,7 +129,7 @@ def _page(facts: dict[str, Any]) -> Iterator[str]:
         "license": facts["license"],
         "requires": ", ".join(facts["requires"]),
         "status": ": ".join(filter(None, [facts["status"], facts["error"]])),
-        "plugin API": str(api) if facts["status"] == "ok" else "",
+        "plugin API": str(api) if facts["hooks"] else "",
         "hooks": ", ".join(facts["hooks"]),
         "package": facts["package"],
         "digest": facts["digest"],

@@ -250,7 +250,9 @@ Denoise = Callable[[Tensor, Levels], Tensor]
 class DenoiseWithVariance(Protocol):
     """A :data:`Denoise` that also knows the variance of a step; what a sampler with ``learned_variance`` is handed."""
 
-    def __call__(self, z: Tensor, level: Levels) -> Tensor: ...
+    def __call__(self, z: Tensor, level: Levels) -> Tensor:
+        """As any :data:`Denoise`."""
+        ...
 
     def variance(self, z: Tensor, level: Levels) -> Tensor:
         """As :meth:`Objective.denoiser_to_variance`, told all that there is to tell; takes an evaluation of its own."""
@@ -297,7 +299,7 @@ class Guidance(ABC):
     """
 
     conditioners: Collection[str] | None = None
-    nulls: Collection[str] | None = ()
+    nulls: Collection[str] | None = None
     perturbs: bool = False
     weaker: str | None = None
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 
 from filelock import FileLock, Timeout
 
-from ldmkit.errors import CheckpointError, nearest
+from ldmkit.errors import CheckpointError, Interrupted, LdmkitError, nearest
 
 RUNS = Path("outputs/runs")
 """Where the id of a run is looked up, unless the caller says otherwise."""
@@ -102,6 +102,13 @@ def is_held(directory: Path) -> bool:
         return True
     except OSError:  # a directory that is not ours to lock
         return False
+
+
+def ended_by(error: BaseException) -> tuple[Literal["interrupted", "failed"], str]:
+    """How it stands with a run that ``error`` has ended, and what that says in one line."""
+    said = " ".join(str(error).split())
+    named = said if isinstance(error, LdmkitError) else f"{type(error).__name__}: {said}".rstrip(": ")
+    return "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed", named
 
 
 def find_run(named: str | Path, runs: Path = RUNS) -> Path | None:

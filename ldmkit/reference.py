@@ -33,7 +33,10 @@ PROTOCOLS = {
 """Of each kind, the class that says what a part of it is, and the suite of ``ldmkit.testing`` that checks it."""
 
 OTHERS = {
-    "What parts are besides": ["ldmkit.protocols:Adversary", "ldmkit.protocols:ConditionalDenoise", "ldmkit.run:Run"],
+    "What parts are besides": [
+        *(f"ldmkit.protocols:{name}" for name in ("Adversary", "ConditionalDenoise", "DenoiseWithVariance")),
+        "ldmkit.run:Run",
+    ],
     "What parts say about themselves": [
         f"ldmkit.specs:{name}" for name in ("LatentSpec", "Reach", "CondSpec", "OptimizerSpec", "FieldSpec", "DataSpec")
     ],

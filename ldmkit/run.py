@@ -26,10 +26,10 @@ import ldmkit.training.device as devices
 from ldmkit.artifacts.checkpoint import read_json, write_json
 from ldmkit.artifacts.store import Artifact, Store
 from ldmkit.differences import Difference
-from ldmkit.errors import ConfigError, Interrupted, LdmkitError
+from ldmkit.errors import ConfigError, Interrupted
 from ldmkit.models import build_data, build_part, build_sampling
 from ldmkit.protocols import DataSource
-from ldmkit.records import CONFIG, LOCK, RECORD, State, find_run, missing_run
+from ldmkit.records import CONFIG, LOCK, RECORD, ended_by, find_run, missing_run
 from ldmkit.registry.components import KINDS
 from ldmkit.registry.composing import check
 from ldmkit.registry.config import RunConfig
@@ -297,9 +297,8 @@ def _ending(run: Run, error: BaseException | None) -> dict[str, Any]:
     stages = [asdict(stage) for stage in run.stages]
     if error is None:
         return {"state": "finished", "stages": stages}
-    state: State = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
-    named = error if isinstance(error, LdmkitError) else f"{type(error).__name__}: {error}"
-    return {"state": state, "error": " ".join(str(named).split()).rstrip(": "), "stages": stages}
+    state, said = ended_by(error)
+    return {"state": state, "error": said, "stages": stages}
 
 
 def _resumed(config: Mapping[str, Any], overrides: Sequence[str]) -> Path:

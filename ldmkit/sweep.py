@@ -20,8 +20,8 @@ from filelock import FileLock, Timeout
 
 from ldmkit.artifacts.checkpoint import read_json, write_json
 from ldmkit.artifacts.store import digest_of
-from ldmkit.errors import CheckpointError, ConfigError, Interrupted, LdmkitError
-from ldmkit.records import LOCK, State, is_held
+from ldmkit.errors import CheckpointError, ConfigError
+from ldmkit.records import LOCK, State, ended_by, is_held
 from ldmkit.registry.components import MULTIPLE
 from ldmkit.registry.origin import origins
 
@@ -67,10 +67,8 @@ class Job:
 
     def ended(self, error: BaseException, code: int) -> Job:
         """This job, ended by ``error`` with exit ``code``."""
-        text = " ".join(str(error).split())
-        named = text if isinstance(error, LdmkitError) else f"{type(error).__name__}: {text}".rstrip(": ")
-        stopped = isinstance(error, Interrupted | KeyboardInterrupt)
-        return replace(self, state="interrupted" if stopped else "failed", code=code, error=named)
+        state, said = ended_by(error)
+        return replace(self, state=state, code=code, error=said)
 
 
 @dataclass(frozen=True)

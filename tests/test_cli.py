@@ -80,7 +80,7 @@ def ldmkit(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_verbs_are_these() -> None:
-    assert list(VERBS) == ["run", "sample", "ema", "runs", "diff", "check", "ls", "show", "new", "plugins"]
+    assert list(VERBS) == ["run", "sample", "ema", "runs", "diff", "report", "check", "ls", "show", "new", "plugins"]
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]])
@@ -93,7 +93,8 @@ def test_help_has_a_line_for_each_verb(words: Sequence[str], capsys: pytest.Capt
 def test_an_unknown_verb_gets_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rnu"]) == 2
     assert capsys.readouterr().err == (
-        "ldmkit: there is no verb 'rnu'; did you mean 'run'? There is: check, ema, ls, plugins, run, sample, show\n"
+        "ldmkit: there is no verb 'rnu'; did you mean 'run'? There is: "
+        "check, diff, ema, ls, new, plugins, run, runs, sample, show\n"
     )
 
 

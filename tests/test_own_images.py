@@ -17,7 +17,8 @@ from ldmkit.run import job
 pytestmark = pytest.mark.slow
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "data.md"
-RECIPES = {path.stem for path in (kernel_conf() / "experiment").glob("*.yaml")}
+RECIPES = {path.stem for path in (kernel_conf() / "experiment").glob("*.yaml")} - {"compression-sweep"}
+"""One for each task; the sweep is about first stages."""
 NEEDED = {
     "unconditional": "",
     "class": "class",
@@ -94,8 +95,8 @@ def test_a_recipe_trains_and_samples_on_a_folder_that_has_what_it_needs(recipe: 
 
 def test_a_recipe_says_what_a_folder_lacks_before_it_trains(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "bare", told=False)
-    for recipe, field in NEEDED.items():
-        if field:
-            with pytest.raises(ConfigError, match=rf"needs the field '{field}' \(\w+\), but the data offers: "):
-                run(tmp_path, folder, recipe)
+    for recipe in ("class", "semantic", "layout"):
+        message = rf"needs the field '{NEEDED[recipe]}' \(\w+\), but the data offers: "
+        with pytest.raises(ConfigError, match=message):
+            run(tmp_path, folder, recipe)
     assert not (tmp_path / "outputs" / "store").exists()

@@ -345,6 +345,19 @@ def test_a_part_that_ends_the_process_is_named_and_the_others_are_examined(
     ]
 
 
+def test_clashes_of_examined_plugins_are_told(
+    install: Install, hook: Hook, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process = examination._process
+    monkeypatch.setattr(examination, "_process", lambda what, one: process(what, one) if what == "load" else ({}, []))
+    monkeypatch.setattr("ldmkit.examination.entries", lambda: [e for e in entries() if e.distribution != "ldmkit"])
+    install("one", hook("one"))
+    install("two", hook("two"))
+    assert main(["plugins", "check"]) == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("clash: cond 'made-up' is provided by more than one package: one 1.0 and two 1.0; leave ")
+
+
 @pytest.mark.slow
 def test_nothing_is_wrong_with_our_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plugins", "check", "ldmkit"]) == 0, capsys.readouterr().out

@@ -16,10 +16,10 @@ from ldmkit.records import RUNS, find_run, missing_run, read_run
 TEXT, CLASS, STOPPED = "20260101-120000-aaaa", "20260102-120000-abbb", "20260103-120000-cccc"
 
 
-def write_run(name: str, overrides: list[str], config: dict[str, Any], metrics: Any = None, **record: Any) -> Path:
+def write_run(name: str, overrides: list[Any], config: dict[str, Any], metrics: Any = None, **record: Any) -> Path:
     directory = RUNS / name
     directory.mkdir(parents=True)
-    told = {"command": f"ldmkit run {' '.join(overrides)}", "overrides": overrides, "versions": {}, **record}
+    told = {"command": f"ldmkit run {' '.join(map(str, overrides))}", "overrides": overrides, "versions": {}, **record}
     files = {"config.json": config, "run.json": told, **({} if metrics is None else {"metrics.json": metrics})}
     for file, value in files.items():
         (directory / file).write_text(json.dumps(value))
@@ -103,7 +103,7 @@ def test_a_damaged_run_costs_itself_alone(capsys: pytest.CaptureFixture[str]) ->
 
 def test_what_is_no_number_is_no_metric(capsys: pytest.CaptureFixture[str]) -> None:
     odd = {"prompt": {"all": "high", "size": None}, "seconds": 3, "reused": ["latents"], "samples": {"fid": 1.5}}
-    write_run("20260104-120000-dddd", ["seed=5", 7], {}, odd, state="finished", stages=3)  # type: ignore[list-item]
+    write_run("20260104-120000-dddd", ["seed=5", 7], {}, odd, state="finished", stages=3)
     assert main(["runs", "seed=5", "--json"]) == 0
     (run,) = json.loads(capsys.readouterr().out)
     assert run["metrics"] == {"samples.fid": 1.5}

@@ -61,9 +61,9 @@ def test_every_command_of_the_tutorial_runs_in_an_empty_folder(scripts: Path, tm
             done = subprocess.run(words, cwd=empty, env=environment, capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
             said[line] = done.stdout
-    assert re.search(r"^ldmkit-palette +ldmkit-palette +0.1.0 +ok +cond/palette$", said["ldmkit plugins"], re.MULTILINE)
+    assert re.search(r"^palette +ldmkit-palette +0.1.0 +ok +cond/palette$", said["ldmkit plugins"], re.MULTILINE)
     assert re.search(r"width: 16", said["ldmkit run cond=palette cond.palette.width=16 --cfg job"])
-    assert "cond/palette" in said["ldmkit plugins info ldmkit-palette"]
+    assert "cond/palette" in said["ldmkit plugins info palette"]
     (run,) = empty.glob("outputs/runs/*")
     assert (run / "report.html").is_file()
 

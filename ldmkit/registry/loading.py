@@ -38,7 +38,7 @@ class Entry:
     """What makes one plugin, with its distribution's name, version and requirements.
 
     ``points`` is one entry point of the group ``ldmkit``, which gives the plugin its name, or all those of groups
-    ``ldmkit.KIND`` that name parts of one package.
+    ``ldmkit.KIND`` that name parts of one package; then its name is what the distribution's has behind ``ldmkit-``.
     """
 
     distribution: str
@@ -85,7 +85,7 @@ def _by_plugin(
             yield point.name, (point,)
         else:
             parts[_top_package(point.value)].append(point)
-    yield from ((distribution, tuple(each)) for each in parts.values())
+    yield from ((re.sub(r"^ldmkit[-_.]", "", distribution), tuple(each)) for each in parts.values())
 
 
 def load(entry: Entry, selection: Selection | None = None) -> Plugin:
@@ -100,7 +100,8 @@ def load(entry: Entry, selection: Selection | None = None) -> Plugin:
             found = entry.points[0].load()
             components = _components(found)
         package = _package(sys.modules[entry.points[0].module].__file__)
-        return entry.plugin("ok", components=components, package=package, api=_stated_api(found))
+        said = {"components": components, "hooks": ("components",), "api": _stated_api(found)}
+        return entry.plugin("ok", package=package, **said)
     except KeyboardInterrupt:
         where = f"while plugin {entry.plugin('failed').label} was loaded; {DISABLE}={entry.name} leaves it out"
         raise KeyboardInterrupt(where) from None

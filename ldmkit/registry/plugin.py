@@ -24,9 +24,10 @@ OWN = "ldmkit"
 class Plugin:
     """What one entry point provides, or those of one package that are parts themselves, and how loading it went.
 
-    ``name`` is that of the entry point of the group ``ldmkit``, or else its distribution's. ``error`` is one line that
-    says why the ``status`` is not ``ok``. ``package`` is the folder of its import package, or its one file. ``api`` is
-    the number that it states as ``LDMKIT_API``, None where it states none.
+    ``name`` is that of the entry point of the group ``ldmkit``, or else from its distribution's. ``error`` is one line
+    that says why the ``status`` is not ``ok``. ``package`` is the folder of its import package, or its one file.
+    ``api`` is the number that it states as ``LDMKIT_API``, None where it states none. ``hooks`` are those that it
+    implements.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Plugin:
     components: tuple[Component, ...] = ()
     package: Path | None = None
     api: int | None = None
+    hooks: tuple[str, ...] = ()
 
     @property
     def config_dir(self) -> Path | None:

@@ -41,6 +41,15 @@ class Import:
     error: str = ""
 
 
+@dataclass(frozen=True)
+class There:
+    """What a suite found in the other process, which connections and files were opened, and what was raised, if so."""
+
+    found: dict[str, Any]
+    opened: list[str]
+    error: str = ""
+
+
 def child() -> Child:
     """The process for the parts that are installed now; it has imported the modules of all of them, in their order."""
     return _child(tuple(sys.path), tuple({part.target.partition(":")[0]: None for part, _ in registry().components()}))
@@ -81,10 +90,10 @@ class Child:
             self._imports.update(self.ask(import_all, missing))
         return self._imports
 
-    def takes_up(self, suite: Suite, directory: Path) -> tuple[dict[str, Any], list[str]]:
-        """What ``suite`` finds there with what it left in ``directory``, and what was opened meanwhile."""
+    def takes_up(self, suite: Suite, directory: Path) -> There:
+        """What ``suite`` finds there with what it left in ``directory``."""
         kind, own = kind_and_attributes(suite)
-        found: tuple[dict[str, Any], list[str]] = self.ask(take_up, kind, own, directory, torch.get_num_threads())
+        found: There = self.ask(take_up, kind, own, directory, torch.get_num_threads())
         return found
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -148,7 +157,7 @@ def serve() -> None:
         try:
             reply = (True, function(*arguments))
         except Exception as error:
-            reply = (False, f"{type(error).__name__}: {' '.join(str(error).split())}")
+            reply = (False, _one_line(error))
         answers.write(pickle.dumps(reply))
         answers.flush()
 
@@ -164,20 +173,28 @@ def _import(module: str) -> Import:
         with redirect_stdout(printed):
             import_module(module)
     except Exception as raised:
-        error = f"{type(raised).__name__}: {raised}"
+        error = _one_line(raised)
     seconds = time.process_time() - start
     found = changed(before, {**settings(), **generators()}) + ["standard output"] * bool(printed.getvalue())
     return Import(found, seconds, error)
 
 
-def take_up(kind: str, attributes: dict[str, Any], directory: Path, threads: int) -> tuple[dict[str, Any], list[str]]:
-    """Make the suite of ``kind`` with ``attributes``; what it finds with ``directory``, and what was opened."""
+def take_up(kind: str, attributes: dict[str, Any], directory: Path, threads: int) -> There:
+    """Make the suite of ``kind`` with ``attributes``; what it finds with ``directory``."""
     from ldmkit.testing import SUITES
 
     torch.set_num_threads(threads)
     _opened.clear()
-    found = type("There", (SUITES[kind],), attributes)().take_up(directory)
-    return found, list(dict.fromkeys(_opened))
+    suite = type("Elsewhere", (SUITES[kind],), attributes)()
+    try:
+        found, error = suite.take_up(directory), ""
+    except Exception as raised:
+        found, error = {}, _one_line(raised)
+    return There(found, list(dict.fromkeys(_opened)), error)
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 _opened: list[str] = []

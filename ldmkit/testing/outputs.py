@@ -60,7 +60,9 @@ def each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 def scattered(value: Tensor) -> Tensor:
-    """The same numbers, each beside a stranger."""
+    """The same numbers in another order in memory: the last dimension outermost; (B,) each beside a stranger."""
+    if value.ndim > 1:
+        return value.transpose(0, -1).contiguous().transpose(0, -1)
     return torch.stack([value, torch.zeros_like(value)], dim=-1)[..., 0] if value.ndim else value
 
 

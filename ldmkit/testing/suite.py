@@ -17,7 +17,7 @@ from ldmkit.registry.components import MULTIPLE
 from ldmkit.registry.composing import compose
 from ldmkit.registry.discovery import registry
 from ldmkit.registry.schema import typed
-from ldmkit.testing.child import Child, Import, child
+from ldmkit.testing.child import Child, Import, There, child
 from ldmkit.testing.outputs import differing
 from ldmkit.testing.process import untouched
 
@@ -38,7 +38,7 @@ class Suite:
     component: ClassVar[str]
     overrides: ClassVar[Sequence[str]] = ()
     _config: ClassVar[dict[str, Any]]
-    _elsewhere: ClassVar[tuple[list[str], list[str]]]
+    _elsewhere: ClassVar[tuple[dict[str, Any], There]]
 
     @classmethod
     def config(cls) -> dict[str, Any]:
@@ -153,14 +153,14 @@ class Suite:
         self.expect_same(self.found(part), self.found(other), "a deep copy")
 
     def test_a_new_process_gets_the_same_from_it(self) -> None:
-        different, _ = self.elsewhere()
-        assert not different, (
-            f"expected a process that is started afresh to get the same, got another {', '.join(different)}"
-        )
+        here, there = self.elsewhere()
+        got = there.error or f"another {', '.join(differing(here, there.found))}"
+        same = not there.error and not differing(here, there.found)
+        assert same, f"expected a process that is started afresh to get the same, got {got}"
 
     def test_it_asks_no_network_and_writes_no_file_outside_temporary_ones(self) -> None:
-        _, done = self.elsewhere()
-        assert not done, f"expected no connection and no file outside of temporary directories, got: {'; '.join(done)}"
+        opened = self.elsewhere()[1].opened
+        assert not opened, f"expected no connection, and no file but temporary ones, got: {'; '.join(opened)}"
 
     def ready(self) -> Any:
         """The part, ready to be called."""
@@ -171,14 +171,12 @@ class Suite:
         module = self.part_class().__module__
         return child().imports([module])[module]
 
-    def elsewhere(self) -> tuple[list[str], list[str]]:
-        """Names of what a process that is started afresh finds otherwise than this one, and what it did that shows."""
+    def elsewhere(self) -> tuple[dict[str, Any], There]:
+        """What the part gives here, and in a process that is started afresh."""
         cls = type(self)
         if "_elsewhere" not in vars(cls):
             with TemporaryDirectory() as name:
-                here = self.leave(Path(name))
-                there, done = child().takes_up(self, Path(name))
-            cls._elsewhere = differing(here, there), done
+                cls._elsewhere = self.leave(Path(name)), child().takes_up(self, Path(name))
         return cls._elsewhere
 
     def expect_same(self, expected: Mapping[str, Any], got: Mapping[str, Any], what: str) -> None:

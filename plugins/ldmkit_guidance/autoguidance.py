@@ -20,6 +20,8 @@ class Autoguidance(Guidance):
     same. The null conditioning is never looked at.
     """
 
+    nulls = ()
+
     @dataclass(frozen=True, kw_only=True)
     class Config(Adjustments):
         """Keys of ``guidance=autoguidance``."""

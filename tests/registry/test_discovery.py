@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from ldmkit.errors import ConfigError, LdmkitError
+from ldmkit.registry.components import Component
 from ldmkit.registry.discovery import Plugin, discover, kernel_conf, registry
+from ldmkit.registry.hooks import hookspec
 
 Install = Callable[..., Path]
 Hook = Callable[..., str]
@@ -143,6 +145,19 @@ def test_a_part_that_cannot_be_imported_costs_those_who_ask_for_it(install: Inst
         LdmkitError, match=r"cond 'made-up' of bad-one 1.0 cannot be imported from bad_one:Part: Module"
     ):
         registry().part("cond", "made-up")
+
+
+def test_a_hook_that_is_to_go_warns_who_implements_it_and_works(
+    install: Install, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Later:
+        @hookspec(warn_on_impl=DeprecationWarning("components goes in 0.4; name parts by entry points"))
+        def components(self) -> list[Component]: ...
+
+    install("old-one", hook("old_one"))
+    monkeypatch.setattr("ldmkit.registry.loading.PluginSpec", Later)
+    with pytest.warns(DeprecationWarning, match="components goes in 0.4; name parts by entry points"):
+        assert plugin("old-one").status == "ok"
 
 
 def test_ctrl_c_while_loading_is_not_swallowed(install: Install) -> None:

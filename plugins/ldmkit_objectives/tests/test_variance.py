@@ -37,7 +37,7 @@ def neighbours(part: Any, t: list[int]) -> tuple[Levels, Levels]:
 
 
 def test_samplers_are_told_the_share_between_them(build: Any) -> None:
-    part, raw = build(V, **LEARNED), torch.randn(2, 6, 4, 4)
+    part, raw = build(V, LEARNED), torch.randn(2, 6, 4, 4)
     assert part.learned_variance
     assert not build(V).learned_variance
     got = part.denoiser_to_variance(raw, torch.zeros(2, 3, 4, 4))

@@ -36,6 +36,7 @@ class Mixer(Denoiser):
     def __init__(self, config: Config, *, latent: LatentSpec, cond: CondSpec) -> None:
         super().__init__()
         self.first = nn.Conv2d(latent.channels, config.width, 3, padding=1)
+        self.frequency = nn.Parameter(torch.tensor(0.01), requires_grad=False)
         self.time = nn.Linear(2, config.width)
         self.vector = nn.Linear(cond.vector, config.width) if cond.vector else None
         self.queries = nn.Linear(config.width, config.width) if cond.tokens else None
@@ -57,7 +58,8 @@ class Mixer(Denoiser):
 
     def forward(self, z: Tensor, t: Tensor, conditioning: Any) -> Tensor:
         told = self.told(conditioning) if isinstance(conditioning, Conditioning) else conditioning
-        added = self.time(torch.stack([(t / 100).sin(), (t / 100).cos()], 1).to(z.dtype))
+        angle = t * self.frequency
+        added = self.time(torch.stack([angle.sin(), angle.cos()], 1).to(z.dtype))
         if told.vector is not None:
             added = added + told.vector
         hidden = torch.tanh(self.first(z) + added[:, :, None, None])
