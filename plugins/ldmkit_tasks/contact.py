@@ -24,17 +24,19 @@ def strips(rows: Sequence[Row]) -> list[Strip]:
     What several runs have in common, such as reconstructions by one first stage, is shown once.
     """
     found: list[Strip] = []
-    shown: set[tuple[bytes, ...]] = set()
+    shown: set[tuple[tuple[bytes, ...], tuple[bytes, ...]]] = set()
+    above: tuple[bytes, ...] = ()
     for row in rows:
         pairs = reconstruction_pairs(row.run)[:COLUMNS]
-        for name, pictures in (
-            ("originals", [original for original, _ in pairs]),
-            (f"{row.label}: reconstructions", [reconstruction for _, reconstruction in pairs]),
-        ):
-            contents = tuple(path.read_bytes() for path in pictures)
-            if contents and contents not in shown:
-                found.append(Strip(name, pictures))
-                shown.add(contents)
+        originals, reconstructions = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        contents = _contents(originals), _contents(reconstructions)
+        if not pairs or contents in shown:
+            continue
+        if contents[0] != above:
+            found.append(Strip("originals", originals))
+        found.append(Strip(f"{row.label}: reconstructions", reconstructions))
+        shown.add(contents)
+        above = contents[0]
     return found + [Strip(row.label, samples) for row in rows if (samples := _samples(row.run))]
 
 
@@ -43,6 +45,10 @@ def columns(rows: Sequence[Row]) -> tuple[list[Asked], list[str]]:
     asked = [(row.label, [_asked(path) for path in samples]) for row in rows if (samples := _samples(row.run))]
     first = max((each for _, each in asked), key=len, default=[])
     return first, [label for label, each in asked if each != first[: len(each)]]
+
+
+def _contents(files: Sequence[Path]) -> tuple[bytes, ...]:
+    return tuple(path.read_bytes() for path in files)
 
 
 def _samples(run: Path) -> list[Path]:

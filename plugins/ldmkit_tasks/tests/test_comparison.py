@@ -102,12 +102,44 @@ def test_other_originals_have_a_row_of_their_own(tmp_path: Path, place: Path, co
 
 
 def test_samples_stand_below_the_reconstructions(tmp_path: Path, place: Path, compare: Compare) -> None:
-    runs = [run(tmp_path, name, [f"model={name}"], measured(1.0)) for name in ("a", "b")]
+    runs = [run(tmp_path, name, [f"model={name}"], measured(1.0), level) for name, level in (("a", 60), ("b", 120))]
     flat(runs[0].run / "samples" / "00000.png", 9)
     flat(runs[0].run / "samples" / "grid.png", 9, size=300)
     compare(runs)
     with Image.open(place / "sheet.png") as sheet:
         assert sheet.height == 4 * (CELL + GAP) + GAP
+
+
+def test_what_several_runs_have_in_common_is_shown_once(tmp_path: Path, place: Path, compare: Compare) -> None:
+    compare([run(tmp_path, name, [f"sampler={name}"], measured(1.0)) for name in ("a", "b")])
+    with Image.open(place / "sheet.png") as sheet:
+        assert sheet.height == 2 * (CELL + GAP) + GAP
+
+
+def test_the_columns_of_the_sheet_are_named_and_rows_that_were_asked_something_else_too(
+    tmp_path: Path, place: Path, compare: Compare
+) -> None:
+    runs = [run(tmp_path, name, [f"model={name}"], measured(1.0)) for name in ("a", "b", "c")]
+    for job, prompt in zip(runs, ("a <red> circle", "a <red> circle", "a square"), strict=True):
+        black = torch.zeros(3, 32, 32, dtype=torch.uint8)
+        save_png(black, job.run / "samples" / "00000.png", {"prompt": prompt, "seed": 5})
+    compare(runs)
+    page = (place / "report.html").read_text()
+    assert '<li><bdi>a &lt;red&gt; circle</bdi> <span class="seed">seed 5</span></li>' in page
+    assert "Samples of a column have the same prompt and seed, but for c." in page
+
+
+def test_the_best_of_a_column_is_marked_where_its_metric_says_which_end_that_is(
+    tmp_path: Path, place: Path, compare: Compare
+) -> None:
+    runs = [run(tmp_path, name, [f"seed={name}"], measured(value)) for name, value in (("1", 20.0), ("2", 30.0))]
+    for job in runs:
+        (job.run / "config.json").write_text(json.dumps({"metric": {"psnr": {"name": "psnr"}, "x": {"name": "gone"}}}))
+    compare(runs)
+    page = (place / "report.html").read_text()
+    best = re.findall(r'<td class="number-cell best" data-value="([^"]*)">', page)
+    assert best == ["30.0"]
+    assert f"psnr {chr(0x2191)}</th>" in page
 
 
 def test_numbers_that_were_not_measured_alike_are_named(tmp_path: Path, place: Path, compare: Compare) -> None:
