@@ -92,8 +92,8 @@ class Child:
 
     def takes_up(self, suite: Suite, directory: Path) -> There:
         """What ``suite`` finds there with what it left in ``directory``."""
-        kind, own = kind_and_attributes(suite)
-        found: There = self.ask(take_up, kind, own, directory, torch.get_num_threads())
+        base, own = base_and_attributes(suite)
+        found: There = self.ask(take_up, base, own, directory, torch.get_num_threads())
         return found
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -124,20 +124,19 @@ def _end(process: subprocess.Popen[bytes], stderr: Any) -> None:
     stderr.close()
 
 
-def kind_and_attributes(suite: Suite) -> tuple[str, dict[str, Any]]:
-    """What makes a suite as ``suite`` elsewhere: its kind, and what the author's class says.
+def base_and_attributes(suite: Suite) -> tuple[type[Suite], dict[str, Any]]:
+    """What makes a suite as ``suite`` elsewhere: the suite of its kind, and what the author's class says.
 
     SkipTest where that class has methods of its own: another process may not be able to import them.
     """
-    from ldmkit.testing import SUITES
-
     classes = type(suite).__mro__
-    authors = classes[: classes.index(SUITES[suite.kind])]
+    base = next(each for each in classes if each.__module__.startswith(f"{__package__}."))
+    authors = classes[: classes.index(base)]
     own = {name: value for each in reversed(authors) for name, value in vars(each).items() if name[0] != "_"}
     methods = [name for name, value in own.items() if callable(value) or isinstance(value, classmethod | staticmethod)]
     if needed := [name for name in methods if not name.startswith("test_")]:
         raise SkipTest(f"the suite has methods of its own: {', '.join(needed)}")
-    return suite.kind, {name: value for name, value in own.items() if name not in methods}
+    return base, {name: value for name, value in own.items() if name not in methods}
 
 
 # What follows runs there.
@@ -179,13 +178,11 @@ def _import(module: str) -> Import:
     return Import(found, seconds, error)
 
 
-def take_up(kind: str, attributes: dict[str, Any], directory: Path, threads: int) -> There:
-    """Make the suite of ``kind`` with ``attributes``; what it finds with ``directory``."""
-    from ldmkit.testing import SUITES
-
+def take_up(base: type[Suite], attributes: dict[str, Any], directory: Path, threads: int) -> There:
+    """Make a suite of ``base`` with ``attributes``; what it finds with ``directory``."""
     torch.set_num_threads(threads)
     _opened.clear()
-    suite = type("Elsewhere", (SUITES[kind],), attributes)()
+    suite = type("Elsewhere", (base,), attributes)()
     try:
         found, error = suite.take_up(directory), ""
     except Exception as raised:

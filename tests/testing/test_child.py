@@ -8,7 +8,7 @@ from unittest import SkipTest
 import pytest
 
 from ldmkit.testing import MetricSuite
-from ldmkit.testing.child import Child, kind_and_attributes
+from ldmkit.testing.child import Child, base_and_attributes
 
 
 def test_an_import_that_fails_is_told_and_costs_itself_alone() -> None:
@@ -26,7 +26,7 @@ def test_what_an_author_says_of_a_suite_goes_along_and_methods_cannot() -> None:
 
         def test_more(self) -> None: ...
 
-    assert kind_and_attributes(Mine()) == ("metric", {"component": "psnr"})
+    assert base_and_attributes(Mine()) == (MetricSuite, {"component": "psnr"})
 
     class Other(Mine):
         overrides = ("seed=1",)
@@ -34,4 +34,4 @@ def test_what_an_author_says_of_a_suite_goes_along_and_methods_cannot() -> None:
         def source(self) -> None: ...
 
     with pytest.raises(SkipTest, match="methods of its own: source"):
-        kind_and_attributes(Other())
+        base_and_attributes(Other())
