@@ -23,6 +23,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from ldmkit import processes
 from ldmkit.errors import ConfigError, Interrupted, did_you_mean
 from ldmkit.exits import report
 from ldmkit.registry.composing import CONFIG_NAME, VERSION_BASE, Composer, check, register
@@ -158,6 +159,7 @@ def _tell_failures(directory: Path, jobs: int) -> int:
 def _hydra(flags: Sequence[str], overrides: Sequence[str]) -> int:
     """Hand over to Hydra, which reads ``sys.argv``."""
     register()
+    processes.register()
     start = hydra.main(version_base=VERSION_BASE, config_path=str(kernel_conf()), config_name=CONFIG_NAME)(job)
     before = sys.argv
     sys.argv = ["ldmkit", *flags, *overrides]

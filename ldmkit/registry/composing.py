@@ -190,6 +190,29 @@ class Composer:
         for batch in batches:
             yield from (list(job) for job in batch)
 
+    def ends(self, overrides: Sequence[str]) -> list[list[str]]:
+        """The overrides of two jobs of a sweep that searches: with every axis at its one end, and at its other."""
+        params = self.hydra(overrides).sweeper.get("params") or {}
+        parsed = [checks.parse(line, self.groups, _KEYS) for line in overrides]
+        for key in {str(key) for key in params} - {override.key_or_group for override in parsed}:
+            parsed.append(checks.parse(f"{key}={params[key]}", self.groups, _KEYS))
+        for override in parsed:
+            self._check_name(override)
+            override.config_loader = self.loader
+        checks.check_twice(parsed)
+        return [[checks.end(override, index) for override in parsed] for index in (0, -1)]
+
+    def hydra(self, overrides: Sequence[str]) -> DictConfig:
+        """Hydra's own part of the config, with the launcher and the sweeper of a sweep."""
+        parsed = [checks.parse(line, self.groups, _KEYS) for line in overrides]
+        chosen, keys = self._split(override for override in parsed if not override.is_sweep_override())
+        config = copy.deepcopy(self.base([checks.line_of(override) for override in chosen]))
+        with _translated(overrides):
+            own = [override for override in keys if override.key_or_group.startswith("hydra.")]
+            ConfigLoaderImpl._apply_overrides_to_config(own, config)
+        found: DictConfig = config.hydra
+        return found
+
     def base(self, choices: Sequence[str] = ()) -> DictConfig:
         """Compose the options that ``choices`` name, with no key changed. Kept: do not change the result."""
         key = tuple(choices)
