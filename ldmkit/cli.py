@@ -18,6 +18,7 @@ VERBS = {
     "run": ("ldmkit.launch:main", "train, sample and measure: run model=kl-f8 cond=text; -m sweeps; run --help"),
     "sample": ("ldmkit.sample:main", 'pictures from a finished run: sample RUN "a prompt"'),
     "ema": ("ldmkit.ema:main", "average the weights of a finished run anew: ema RUN --width 0.1"),
+    "report": ("ldmkit.report:main", "the report of a run or of a sweep, made again: report SWEEP"),
     "ls": ("ldmkit.listing:ls", "the options of every group, or of one: ls, ls cond"),
     "show": ("ldmkit.listing:show", "one option: its keys, what they mean, and where it comes from: show cond text"),
     "plugins": ("ldmkit.listing:plugins", "the installed plugins, and what is wrong with them"),

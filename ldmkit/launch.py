@@ -1,25 +1,27 @@
 """``ldmkit run``: a Hydra program whose mistakes are found before anything is created.
 
 Overrides are composed and checked first, each job of a sweep too; then Hydra composes again and starts the job, or
-hands the jobs of a sweep to its launcher. Exit codes of errors survive both ways: a single run ends with the code of
-its error, a sweep runs all its jobs and ends with the code that the failed ones share, or 1.
+hands the jobs of a sweep that are not done to its launcher. Exit codes of errors survive both ways: a single run ends
+with the code of its error, a sweep runs all its jobs and ends with the code that the failed ones share, or 1.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import shlex
+import signal
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -28,9 +30,13 @@ from ldmkit.errors import ConfigError, Interrupted, did_you_mean
 from ldmkit.exits import report
 from ldmkit.registry.composing import CONFIG_NAME, VERSION_BASE, Composer, check, register
 from ldmkit.registry.discovery import kernel_conf
+from ldmkit.returns import check_returns, read_returned
 
-_FAILED, _DONE = "failed-*.json", "done-*.json"
-"""What each job of a sweep leaves behind, with its number."""
+if TYPE_CHECKING:
+    from ldmkit.sweep import Sweep
+
+STOPPED = (75, 130)
+"""Exit codes of a run that was asked to stop."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -42,19 +48,10 @@ def main(argv: Sequence[str]) -> int:
     if asked.help or asked.hydra_help or asked.cfg or asked.info:
         _check_package(composer.compose(asked.overrides), asked.package)
         return _hydra(flags, asked.overrides)
-    if not (asked.multirun or "hydra.mode=MULTIRUN" in asked.overrides):
-        check(composer.compose(asked.overrides))
-        return _hydra(flags, asked.overrides)
-    jobs = _check_jobs(composer, asked.overrides)
-    with _sweep_directory(asked.overrides) as (directory, more):
-        code = _hydra(flags, [*asked.overrides, *more])
-        runs = [Path(record["directory"]) for record in _collect(directory, _DONE)]
-        failed = _tell_failures(directory, jobs)
-        if code == 0 and len(runs) > 1:
-            from ldmkit.run import conclude_sweep
-
-            print(conclude_sweep(runs, shlex.join(["ldmkit", "run", *argv])), end="")
-        return failed or code
+    if asked.multirun or "hydra.mode=MULTIRUN" in asked.overrides:
+        return _sweep(composer, asked.overrides, flags, shlex.join(["ldmkit", "run", *argv]))
+    _checked(composer, asked.overrides)
+    return _hydra(flags, asked.overrides)
 
 
 def job(config: DictConfig) -> Any:
@@ -66,22 +63,58 @@ def job(config: DictConfig) -> Any:
     try:
         plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
         check(plain)
-        directory = run.job(plain, overrides)
         if chosen.mode is RunMode.MULTIRUN:
-            _leave(_DONE, {"directory": str(directory)})
+            return _job_of_sweep(plain, overrides, Path(chosen.sweep.dir))
+        run.job(plain, overrides)
         return None
     except (Exception, KeyboardInterrupt) as error:
-        code = 130 if isinstance(error, KeyboardInterrupt) else report(error)
-        if chosen.mode is not RunMode.MULTIRUN or isinstance(error, Interrupted | KeyboardInterrupt):
-            sys.exit(code)  # passes through Hydra, which would print a traceback of its own for an error
-        _leave(_FAILED, {"code": code, "overrides": overrides})
+        _end(error, _code(error))
+
+
+def _job_of_sweep(config: dict[str, Any], overrides: Sequence[str], directory: Path) -> float | None:
+    """Do what is left of a job, and keep what became of it; only where it was interrupted, that ends the sweep.
+
+    Returns the number that the config names in ``returns``; None where it names none, or the job failed.
+    """
+    from ldmkit import run, sweep
+
+    this = sweep.Job.of(config, overrides)
+    before = this.found_in(directory)
+    if before.state == "finished" and before.run is not None:
+        return read_returned(before.run, config["returns"])
+    if before.run is not None and before.state in ("interrupted", "going on"):
+        config = {**config, "resume": str(before.run)}
+
+    def begun(place: Path) -> None:
+        nonlocal this
+        this = replace(this, run=place, state="going on")
+        this.write(directory)
+
+    try:
+        number = read_returned(run.job(config, overrides, begun), config["returns"])
+        replace(this, state="finished").write(directory)
+        return number
+    except (Exception, KeyboardInterrupt) as error:
+        ended = this.ended(error, _code(error))
+        ended.write(directory)
+        if ended.state == "interrupted":
+            _end(error, ended.code)
         return None
 
 
-def _leave(kind: str, record: Mapping[str, Any]) -> None:
-    """Leave ``record`` about this job where the end of the sweep finds it."""
-    chosen = HydraConfig.get()
-    Path(chosen.sweep.dir, kind.replace("*", f"{chosen.job.num:06d}")).write_text(json.dumps(record))
+def _end(error: BaseException, code: int) -> NoReturn:
+    """Exit, which passes through Hydra, while an error would have Hydra print a traceback of its own.
+
+    Where a scheduler has asked the run to stop, its own answer to the signal comes first: it starts the job again.
+    """
+    if isinstance(error, Interrupted) and error.scheduler is not None:
+        signal.raise_signal(error.scheduler)
+    sys.exit(code)
+
+
+def _code(error: BaseException) -> int:
+    """Say what went wrong, and return the exit code."""
+    return 130 if isinstance(error, KeyboardInterrupt) else report(error)
 
 
 def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -115,51 +148,96 @@ def _check_package(config: dict[str, Any], package: str | None) -> None:
         raise ConfigError(f"--package: the config has no '{package}'{did_you_mean(first, config)}")
 
 
-def _check_jobs(composer: Composer, overrides: Sequence[str]) -> int:
-    """Check every job of a sweep and return how many there are; 0 where another sweeper decides that as it goes."""
-    if any(line.startswith("hydra/sweeper=") for line in overrides):
-        return 0
-    jobs = list(composer.jobs(overrides))
-    for each in jobs:
-        check(composer.compose(each))
-    return len(jobs)
+def _sweep(composer: Composer, overrides: Sequence[str], flags: Sequence[str], command: str) -> int:
+    """Check every job of a sweep, run those that are not done, lay all of them side by side."""
+    from ldmkit import sweep
+
+    if any(line.startswith("hydra.sweep.dir=") for line in overrides):
+        raise ConfigError("hydra.sweep.dir: a sweep keeps its files in OUTPUTS/sweeps/; type outputs=DIRECTORY")
+    searches = _searches(composer.hydra(overrides))
+    checked = [_checked(composer, each) for each in (composer.ends if searches else composer.jobs)(overrides)]
+    if searches and checked[0][0]["returns"] is None:
+        raise ConfigError("a sweep that searches needs a number of each job; type returns=SECTION.NAME, as prompt.all")
+    jobs = [] if searches else [sweep.Job.of(config, own) for config, own in checked]
+    directory = sweep.begin(Path(checked[0][0]["outputs"]), command, jobs, search=overrides if searches else ())
+    done = [each.overrides for each in jobs if each.found_in(directory).state == "finished"]
+    code = 0
+    with sweep.read(directory).alone():
+        if done:
+            left = f"; running the other {len(jobs) - len(done)}" if len(done) < len(jobs) else ""
+            print(f"ldmkit: {len(done)} of {len(jobs)} jobs are done{left}", file=sys.stderr)
+        if len(done) < len(jobs) or searches:
+            place = str(directory.resolve()).replace("'", "\\'")
+            with _leaving_out(done):
+                code = _hydra(flags, [*overrides, f"hydra.sweep.dir='{place}'"])
+        (directory / "multirun.yaml").unlink(missing_ok=True)  # Hydra's; sweep.json says it
+        return _conclude(sweep.read(directory), code)
+
+
+def _searches(asked: DictConfig) -> bool:
+    """Check the launcher and the sweeper of a sweep; return whether it is the latter that chooses the jobs."""
+    processes.register()
+    for kind, plugin in (("launcher", asked.launcher), ("sweeper", asked.sweeper)):
+        if plugin._target_ not in Plugins.instance().class_name_to_class:
+            package = plugin._target_.split(".")[1].replace("_", "-")
+            raise ConfigError(f"this hydra/{kind} is not installed; type: pip install {package}")
+    processes.check_settings(asked.launcher)
+    return bool(asked.sweeper._target_ != f"{BasicSweeper.__module__}.{BasicSweeper.__name__}")
+
+
+def _checked(composer: Composer, overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The config of a job of a sweep, checked, with the overrides that are not for Hydra alone."""
+    config = composer.compose(overrides)
+    check(config)
+    check_returns(config)
+    return config, _own(overrides)
+
+
+def _own(overrides: Sequence[str]) -> list[str]:
+    return [line for line in overrides if not line.lstrip("+~").startswith(("hydra.", "hydra/"))]
 
 
 @contextlib.contextmanager
-def _sweep_directory(overrides: Sequence[str]) -> Iterator[tuple[Path, list[str]]]:
-    """Where Hydra writes about a sweep, and we what failed: the directory that was asked for, or a passing one."""
-    named = [line.partition("=")[2] for line in overrides if line.startswith("hydra.sweep.dir=")]
-    if named:
-        yield Path(named[-1].strip("'\"")), []
-        return
-    with tempfile.TemporaryDirectory(prefix="ldmkit-sweep-") as directory:
-        yield Path(directory), [f"hydra.sweep.dir='{directory}'"]
+def _leaving_out(done: Sequence[Sequence[str]]) -> Iterator[None]:
+    """Within, Hydra's own sweeper leaves out the jobs that are ``done``, so that no launcher has to start them."""
+
+    split = BasicSweeper.split_arguments
+
+    def rest(overrides: list[Any], max_batch_size: int | None) -> list[Any]:
+        left = [job for batch in split(overrides, None) for job in batch if _own(job) not in done]
+        return list(BasicSweeper.split_overrides_to_chunks(left, max_batch_size))
+
+    BasicSweeper.split_arguments = staticmethod(rest)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        BasicSweeper.split_arguments = staticmethod(split)  # type: ignore[method-assign]
 
 
-def _collect(directory: Path, kind: str) -> list[dict[str, Any]]:
-    """What the jobs of a sweep left behind, in their order; it is gone afterwards."""
-    records = []
-    for path in sorted(directory.glob(kind)):
-        records.append(json.loads(path.read_text()))
-        path.unlink()
-    return records
+def _conclude(sweep: Sweep, code: int) -> int:
+    """Lay the jobs of a sweep side by side, and say which are not done; return the exit code, 0 when all are."""
+    left = [each for each in sweep.jobs if each.state != "finished"]
+    again = f"the same command goes on: {sweep.command}"
+    if code in STOPPED:
+        print(f"ldmkit: stopped; {len(sweep.runs)} of {len(sweep.jobs)} jobs are done; {again}", file=sys.stderr)
+        return code
+    if len(sweep.jobs) > 1:
+        from ldmkit.run import conclude_sweep
 
-
-def _tell_failures(directory: Path, jobs: int) -> int:
-    """Say which jobs of a sweep failed; return the exit code, 0 when none did."""
-    failed = _collect(directory, _FAILED)
-    if not failed:
-        return 0
-    lines = "; ".join(f"{' '.join(each['overrides'])} (exit {each['code']})" for each in failed)
-    print(f"ldmkit: {len(failed)} of {jobs or 'the'} jobs failed: {lines}", file=sys.stderr)
-    codes = {each["code"] for each in failed}
+        print(conclude_sweep(sweep), end="")
+    if not left:
+        return code
+    print(f"ldmkit: {len(left)} of {len(sweep.jobs)} jobs failed; {again}", file=sys.stderr)
+    for each in left:
+        why = f"exit {each.code}: {each.error}" if each.state == "failed" else each.state
+        print(f"  {' '.join(each.overrides)} ({why})", file=sys.stderr)
+    codes = {each.code or 1 for each in left}
     return codes.pop() if len(codes) == 1 else 1
 
 
 def _hydra(flags: Sequence[str], overrides: Sequence[str]) -> int:
     """Hand over to Hydra, which reads ``sys.argv``."""
     register()
-    processes.register()
     start = hydra.main(version_base=VERSION_BASE, config_path=str(kernel_conf()), config_name=CONFIG_NAME)(job)
     before = sys.argv
     sys.argv = ["ldmkit", *flags, *overrides]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
+from ldmkit.artifacts.whole import write_whole
 from ldmkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -51,14 +51,7 @@ def png_bytes(image: Tensor, metadata: Mapping[str, Any] | None = None) -> bytes
 
 def save_png(image: Tensor, path: Path, metadata: Mapping[str, Any] | None = None) -> Path:
     """Write :func:`png_bytes` to ``path``, which then is the old file or the whole new one, never a part; return it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_bytes(png_bytes(image, metadata))
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return path
+    return write_whole(path, png_bytes(image, metadata))
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

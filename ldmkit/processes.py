@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -174,6 +173,12 @@ def visible_devices() -> list[int | str]:
     count = torch.cuda.device_count()
     named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     return list(named[:count]) if named else list(range(count))
+
+
+def check_settings(launcher: DictConfig) -> None:
+    """Raise ConfigError for what is wrong with the config of this launcher; of any other nothing is known."""
+    if launcher._target_ == TARGET:
+        Processes(**{str(key): value for key, value in launcher.items() if key != "_target_"})
 
 
 def register() -> None:

@@ -365,16 +365,22 @@ class DataSource(ABC):
         return None
 
 
+Better = Literal["higher", "lower"]
+"""Which end of a number is the good one."""
+
+
 class Metric(ABC):
     """Measures. Built with ``data``, the run's :class:`DataSource`.
 
     ``on`` says what it is fed: ``"reconstructions"`` of held-out images, ``"samples"``, or what was ``"drawn"``, which
     is samples before :meth:`Conditioner.paste`.
-    ``section`` names its place in ``metrics.json``.
+    ``section`` names its place in ``metrics.json``. ``better`` says which end of a number is the good one, by its name,
+    in which ``*`` stands for anything; the best of a sweep is marked by it. A number that it does not name has none.
     """
 
     on: ClassVar[str]
     section: ClassVar[str]
+    better: ClassVar[Mapping[str, Better]] = {}
 
     @abstractmethod
     def update(self, images: Tensor, references: Tensor | None, fields: Fields) -> None:

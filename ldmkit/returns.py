@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ldmkit.artifacts.checkpoint import read_json
 from ldmkit.errors import ConfigError, did_you_mean
 from ldmkit.registry.discovery import registry
 
@@ -29,8 +28,12 @@ def check_returns(config: Mapping[str, Any]) -> None:
         raise ConfigError(f"returns={section} names no number; type returns={section}.NAME")
 
 
-def read_returned(directory: Path, returns: str) -> float:
-    """Read the number ``returns``, as ``prompt.all``, of the finished run in ``directory``."""
+def read_returned(directory: Path, returns: str | None) -> float | None:
+    """Read the number ``returns``, as ``prompt.all``, of the finished run in ``directory``; None for none."""
+    if returns is None:
+        return None
+    from ldmkit.artifacts.checkpoint import read_json  # imports torch
+
     measured = read_json(directory / "metrics.json")
     section, _, last = returns.partition(".")
     numbers = measured.get(section) or {}

@@ -33,11 +33,12 @@ from ldmkit.registry.config import RunConfig
 from ldmkit.registry.discovery import registry
 from ldmkit.registry.hooks import RunSpec
 from ldmkit.signals import answering
+from ldmkit.sweep import LOCK, Sweep
 
 logger = logging.getLogger("ldmkit")
 
-CONFIG, RECORD, SWEEP = "config.json", "run.json", "sweep.json"
-"""The resolved config of a run, and what it was started with, in its directory; what a sweep was, in its own."""
+CONFIG, RECORD = "config.json", "run.json"
+"""The resolved config of a run, and what it was started with, in its directory."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,12 @@ class Task(ABC):
     def run(self, run: Run) -> None:
         """Do it. ``run`` gives the config, the data, the store, the run's directory and its loggers."""
 
-    def compare(self, runs: Sequence[Path], directory: Path) -> str:
-        """Lay the finished ``runs`` of a sweep, which are directories, side by side in ``directory``.
+    def report(self, directory: Path) -> Path | None:
+        """Make the report of the run in ``directory`` again, and return it; None where a run has no report."""
+        return None
+
+    def compare(self, sweep: Sweep) -> str:
+        """Lay the jobs of a ``sweep`` side by side, in its directory; some may have failed, or not have begun.
 
         Returns what the sweep prints at its end. By default nothing is made and nothing said.
         """
@@ -215,35 +220,41 @@ class Loggers:
                 logger.exception("logger '%s' failed in on_end", implementation.plugin_name)
 
 
-def job(config: dict[str, Any], overrides: Sequence[str]) -> Path:
-    """Carry out one run: what `ldmkit run` does after the config is composed and checked. Return its directory."""
+def job(
+    config: dict[str, Any], overrides: Sequence[str], begun: Callable[[Path], None] = lambda directory: None
+) -> Path:
+    """Carry out one run: what `ldmkit run` does after the config is composed and checked. Return its directory.
+
+    ``begun`` is told the directory once it is this run's.
+    """
     resumed = _resumed(config, overrides) if config["resume"] is not None else None
     if resumed:
         config, overrides = read_json(resumed / CONFIG), read_json(resumed / RECORD)["overrides"]
     settings = check(config)
     compute = devices.choose(settings.device, settings.precision, settings.threads)
     directory = resumed or _create(Path(settings.outputs) / "runs", config)
-    lock = FileLock(directory / ".lock")
+    lock = FileLock(directory / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise ConfigError(f"'{directory}' is in use by another process; wait for it, or leave out resume=") from None
     try:
+        begun(directory)
         _run(config, overrides, settings, directory, compute)
     finally:
         lock.release()
     return directory
 
 
-def conclude_sweep(runs: Sequence[Path], command: str) -> str:
-    """Lay the finished ``runs`` of a sweep side by side in a directory of ``sweeps/``; return what is to be printed.
+def conclude_sweep(sweep: Sweep) -> str:
+    """Lay the jobs of a ``sweep`` side by side, and return what is to be printed.
 
-    How that looks is up to the task of the first run. ``sweep.json`` names the runs in any case.
+    How that looks is up to the task of the first run that finished; before there is one, nothing is made.
     """
-    task: Task = build_part("task", read_json(runs[0] / CONFIG)["task"])
-    directory = _new_directory(runs[0].parents[1] / "sweeps")
-    write_json(directory / SWEEP, {"command": command, "runs": [str(run) for run in runs]})
-    return task.compare(runs, directory)
+    if not sweep.runs:
+        return ""
+    task: Task = build_part("task", read_json(sweep.runs[0] / CONFIG)["task"])
+    return task.compare(sweep)
 
 
 def _run(

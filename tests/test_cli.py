@@ -16,6 +16,7 @@ import pytest
 
 from ldmkit.cli import VERBS, main
 from ldmkit.errors import CheckpointError, ConfigError, DataError, Interrupted, LdmkitError, NumericError
+from ldmkit.sweep import Sweep
 
 Install = Callable[..., Path]
 Hook = Callable[..., str]
@@ -30,16 +31,21 @@ class Jobs:
         self.errors: dict[int, BaseException] = {}
         self.concluded: list[tuple[list[str], str]] = []
 
-    def __call__(self, config: dict[str, Any], overrides: list[str]) -> Path:
+    def __call__(
+        self, config: dict[str, Any], overrides: list[str], begun: Callable[[Path], None] = lambda directory: None
+    ) -> Path:
         self.configs.append(config)
         self.overrides.append(overrides)
+        directory = Path(config["outputs"], "runs", str(len(self.configs)))
+        directory.mkdir(parents=True)
+        begun(directory)
         if error := self.errors.get(len(self.configs)):
             raise error
-        return Path("runs", str(len(self.configs)))
+        return directory
 
-    def conclude(self, runs: Sequence[Path], command: str) -> str:
+    def conclude(self, sweep: Sweep) -> str:
         """Stands in for ``ldmkit.run.conclude_sweep``."""
-        self.concluded.append(([run.name for run in runs], command))
+        self.concluded.append(([run.name for run in sweep.runs], sweep.command))
         return "the table\n"
 
 
@@ -275,7 +281,7 @@ def test_a_job_gets_the_plain_config_and_the_overrides(jobs: Jobs, tmp_path: Pat
     assert json.loads(json.dumps(config)) == config
     assert "hydra" not in config
     assert jobs.overrides == [["model=kl-f4", "seed=3"]]
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
 
 
 @pytest.mark.parametrize("error", [LdmkitError, ConfigError, DataError, CheckpointError, NumericError, Interrupted])
@@ -316,6 +322,7 @@ def test_a_traceback_is_shown_when_it_is_asked_for(
         (["-m", "model=kl-f8,kl-f9"], "model has no option 'kl-f9'; did you mean 'kl-f8'?"),
         (["-m", "cond.text.width=32,wide"], "cond.text.width: 'wide' is not an int"),
         (["-m", "model=kl-f8,identity", "model.patch=1"], "model 'identity' has no key 'patch'"),
+        (["-m", "hydra.sweep.dir=here"], "hydra.sweep.dir: a sweep keeps its files in OUTPUTS/sweeps/; type outputs="),
         (["--mlutirun"], "run: unrecognized arguments: --mlutirun; 'ldmkit run --help' lists what there is"),
         (["--experimental-rerun", "x.pickle"], "--experimental-rerun is not supported: it would execute what the file"),
         (["--config-path", "x"], "--config-path and --config-name are not supported"),
@@ -347,7 +354,8 @@ def test_a_sweep_runs_every_combination_and_leaves_nothing_of_hydras(jobs: Jobs,
         (["text", "class"], 1),
         (["text", "class"], 2),
     ]
-    assert list(tmp_path.iterdir()) == []
+    (sweep,) = tmp_path.glob("outputs/sweeps/*")
+    assert {path.name for path in sweep.iterdir()} == {"sweep.json", "jobs", ".lock"}
 
 
 def test_flags_may_stand_behind_overrides(jobs: Jobs) -> None:
@@ -360,7 +368,9 @@ def test_in_a_sweep_the_other_jobs_go_on_and_the_exit_code_tells(jobs: Jobs, cap
     assert main(["run", "-m", "seed=1,2,3,4"]) == 3
     assert [config["seed"] for config in jobs.configs] == [1, 2, 3, 4]
     assert capfd.readouterr().err == (
-        "ldmkit: no images\nldmkit: no captions\nldmkit: 2 of 4 jobs failed: seed=1 (exit 3); seed=3 (exit 3)\n"
+        "ldmkit: no images\nldmkit: no captions\n"
+        "ldmkit: 2 of 4 jobs failed; the same command goes on: ldmkit run -m seed=1,2,3,4\n"
+        "  seed=1 (exit 3: no images)\n  seed=3 (exit 3: no captions)\n"
     )
 
 
@@ -374,14 +384,15 @@ def test_a_mistake_of_ours_in_a_sweep_costs_that_job_alone(jobs: Jobs, capfd: py
     assert main(["run", "-m", "seed=1,2"]) == 1
     assert len(jobs.configs) == 2
     err = capfd.readouterr().err
-    assert "ZeroDivisionError: ours" in err
-    assert err.endswith("ldmkit: 1 of 2 jobs failed: seed=1 (exit 1)\n")
+    assert "Traceback" in err
+    assert err.endswith("  seed=1 (exit 1: ZeroDivisionError: ours)\n")
 
 
-def test_an_interrupted_job_ends_the_sweep(jobs: Jobs) -> None:
+def test_an_interrupted_job_ends_the_sweep(jobs: Jobs, capfd: pytest.CaptureFixture[str]) -> None:
     jobs.errors = {2: Interrupted("saved")}
     assert main(["run", "-m", "seed=1,2,3,4"]) == 130
     assert len(jobs.configs) == 2
+    assert "stopped; 1 of 4 jobs are done; the same command goes on: ldmkit run -m seed=1," in capfd.readouterr().err
 
 
 def test_a_sweep_ends_with_the_finished_runs_laid_side_by_side(jobs: Jobs, capsys: pytest.CaptureFixture[str]) -> None:
@@ -399,15 +410,9 @@ def test_a_sweep_ends_with_the_finished_runs_laid_side_by_side(jobs: Jobs, capsy
 def test_nothing_is_laid_beside_a_single_run_or_when_a_sweep_was_stopped(jobs: Jobs) -> None:
     assert main(["run", "seed=1"]) == 0
     assert main(["run", "-m", "seed=1"]) == 0
-    jobs.errors = {5: Interrupted("saved")}
+    jobs.errors = {4: Interrupted("saved")}
     assert main(["run", "-m", "seed=1,2,3,4"]) == 130
     assert jobs.concluded == []
-
-
-def test_a_sweep_directory_that_was_asked_for_is_kept(jobs: Jobs, tmp_path: Path) -> None:
-    jobs.errors = {1: DataError("no images")}
-    assert main(["run", "-m", "seed=1,2", "hydra.sweep.dir=here"]) == 3
-    assert [path.name for path in (tmp_path / "here").iterdir()] == ["multirun.yaml"]
 
 
 def test_the_job_can_be_sent_to_another_process() -> None:

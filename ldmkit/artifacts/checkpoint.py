@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ldmkit.artifacts.whole import write_whole
 from ldmkit.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -30,8 +31,8 @@ MANIFEST = "manifest.json"
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, keys as they come."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    """Write ``value`` as indented JSON, keys as they come, in one step."""
+    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:

@@ -205,10 +205,15 @@ class Composer:
     def hydra(self, overrides: Sequence[str]) -> DictConfig:
         """Hydra's own part of the config, with the launcher and the sweeper of a sweep."""
         parsed = [checks.parse(line, self.groups, _KEYS) for line in overrides]
+        for override in parsed:
+            self._check_name(override)
         chosen, keys = self._split(override for override in parsed if not override.is_sweep_override())
-        config = copy.deepcopy(self.base([checks.line_of(override) for override in chosen]))
+        base = self.base([checks.line_of(override) for override in chosen])
+        own = [override for override in keys if override.key_or_group.startswith("hydra.")]
+        for override in own:
+            checks.check_key(override, base, self.groups)
+        config = copy.deepcopy(base)
         with _translated(overrides):
-            own = [override for override in keys if override.key_or_group.startswith("hydra.")]
             ConfigLoaderImpl._apply_overrides_to_config(own, config)
         found: DictConfig = config.hydra
         return found

@@ -139,7 +139,7 @@ def end(override: Override, index: int) -> str:
         return line_of(override)
     if override.is_discrete_sweep():
         return f"{override.get_key_element()}={list(override.sweep_string_iterator())[index]}"
-    interval = override.value()
+    interval: Any = override.value()
     return f"{override.get_key_element()}={interval.end if index else interval.start}"
 
 

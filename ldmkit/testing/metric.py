@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import math
 from typing import Any
@@ -92,6 +93,18 @@ class MetricSuite(Suite):
         assert worse != perfect, f"expected other numbers for noise than for perfect pictures, got {perfect} of both"
         strange = {name: value for name, value in worse.items() if not math.isfinite(value)}
         assert not strange, f"expected finite numbers for noise, got {strange}"
+
+    def test_what_it_calls_better_is_better(self) -> None:
+        perfect, worse = self.measured(), self.measured(error=200.0)
+        for pattern, end in self.part_class().better.items():
+            names = fnmatch.filter(perfect, pattern)
+            assert end in ("higher", "lower"), f"expected {pattern} to be better higher or lower, got {end!r}"
+            assert names, f"expected better to name what is measured, got {pattern} of {', '.join(perfect)}"
+            for name in names:
+                good = perfect[name] >= worse[name] if end == "higher" else perfect[name] <= worse[name]
+                good |= name.endswith("count")
+                got = f"{perfect[name]} of perfect pictures and {worse[name]} of noise"
+                assert good, f"expected a {end} {name} of perfect pictures, got {got}"
 
     def test_its_protocol_is_plain_data_that_json_can_hold(self) -> None:
         part = self.part()

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from ldmkit.protocols import DataSource, Metric
+from ldmkit.protocols import Better, DataSource, Metric
 from ldmkit.values import Fields
 
 
@@ -21,6 +21,7 @@ class KnownPixels(Metric):
 
     on: ClassVar[str] = "drawn"
     section: ClassVar[str] = "inpainting"
+    better: ClassVar[Mapping[str, Better]] = {"known_error": "lower"}
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

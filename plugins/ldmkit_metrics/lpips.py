@@ -14,7 +14,7 @@ from torch import Tensor
 from ldmkit.errors import ConfigError
 from ldmkit.pretrained.lpips import RANDOM_VERSION, SMALLEST, Backbone, PerceptualDistance, find_backbone, pretrained
 from ldmkit.pretrained.weights import sha256
-from ldmkit.protocols import DataSource, Metric
+from ldmkit.protocols import Better, DataSource, Metric
 from ldmkit.values import Fields, to_pixels
 
 
@@ -28,6 +28,7 @@ class LPIPS(Metric):
 
     on: ClassVar[str] = "reconstructions"
     section: ClassVar[str] = "first_stage"
+    better: ClassVar[Mapping[str, Better]] = {"lpips*": "lower"}
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from ldmkit.protocols import DataSource, Metric
+from ldmkit.protocols import Better, DataSource, Metric
 from ldmkit.values import Fields
 
 
@@ -22,6 +23,7 @@ class Prompt(Metric):
 
     on: ClassVar[str] = "samples"
     section: ClassVar[str] = "prompt"
+    better: ClassVar[Mapping[str, Better]] = {"*": "higher"}
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

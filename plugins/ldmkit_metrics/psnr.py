@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from ldmkit.pretrained.torchvision_operators import importing
-from ldmkit.protocols import DataSource, Metric
+from ldmkit.protocols import Better, DataSource, Metric
 from ldmkit.values import Fields
 
 
@@ -24,6 +24,7 @@ class PSNR(Metric):
 
     on: ClassVar[str] = "reconstructions"
     section: ClassVar[str] = "first_stage"
+    better: ClassVar[Mapping[str, Better]] = {"psnr": "higher"}
     CEILING: ClassVar[float] = 100.0
 
     @dataclass(frozen=True, kw_only=True)

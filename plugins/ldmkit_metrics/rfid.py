@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ldmkit.protocols import DataSource, Metric
+from ldmkit.protocols import Better, DataSource, Metric
 from ldmkit.values import Fields
 from ldmkit_metrics.features import FeaturesConfig, extractor
 from ldmkit_metrics.frechet import Moments, frechet_distance
@@ -26,6 +26,7 @@ class RFID(Metric):
 
     on: ClassVar[str] = "reconstructions"
     section: ClassVar[str] = "first_stage"
+    better: ClassVar[Mapping[str, Better]] = {"rfid*": "lower"}
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ldmkit.errors import ConfigError
 from ldmkit.pretrained.torchvision_operators import importing
-from ldmkit.protocols import DataSource, Metric
+from ldmkit.protocols import Better, DataSource, Metric
 from ldmkit.values import Fields
 
 
@@ -24,6 +24,7 @@ class SSIM(Metric):
 
     on: ClassVar[str] = "reconstructions"
     section: ClassVar[str] = "first_stage"
+    better: ClassVar[Mapping[str, Better]] = {"ssim": "higher"}
     WINDOW: ClassVar[int] = 11
     SIGMA: ClassVar[float] = 1.5
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ldmkit.pretrained.lpips import Backbone
-from ldmkit.protocols import DataSource, Metric
+from ldmkit.protocols import Better, DataSource, Metric
 from ldmkit.values import Fields, to_pixels, to_uint8
 from ldmkit_metrics.lpips import LPIPS
 from ldmkit_metrics.psnr import PSNR
@@ -26,6 +26,7 @@ class SuperResolution(Metric):
 
     on: ClassVar[str] = "samples"
     section: ClassVar[str] = "super_resolution"
+    better: ClassVar[Mapping[str, Better]] = {"psnr": "higher", "lpips*": "lower"}
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from ldmkit.protocols import DataSource, Metric
+from ldmkit.protocols import Better, DataSource, Metric
 from ldmkit.values import Fields
 
 
@@ -20,6 +21,7 @@ class Verified(Metric):
 
     on: ClassVar[str] = "reconstructions"
     section: ClassVar[str] = "first_stage"
+    better: ClassVar[Mapping[str, Better]] = {"verified": "higher"}
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

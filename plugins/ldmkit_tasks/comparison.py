@@ -1,105 +1,105 @@
-"""The runs of a sweep side by side: a table of numbers, charts over evaluations, a sheet of pictures, one page."""
+"""The jobs of a sweep side by side: a table, charts chosen from what was swept, a sheet of pictures, in one page."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ldmkit.artifacts.checkpoint import read_json, write_json
-from ldmkit.run import RECORD, SWEEP
+from ldmkit.artifacts.checkpoint import write_json
+from ldmkit.artifacts.whole import write_whole
+from ldmkit.protocols import Better
+from ldmkit.sweep import Job, Sweep
 from ldmkit_tasks import page
-from ldmkit_tasks.evaluations import charts, with_errors
-from ldmkit_tasks.report_numbers import is_count, is_share, percent, plain
-from ldmkit_tasks.sheet import Strip, save_sheet
-from ldmkit_tasks.summary import reconstruction_pairs
+from ldmkit_tasks.contact import columns, strips
+from ldmkit_tasks.report_numbers import percent, plain
+from ldmkit_tasks.rows import Row, better_ends, choices, is_percent, read_rows
+from ldmkit_tasks.sample_errors import with_errors
+from ldmkit_tasks.sheet import save_sheet
+from ldmkit_tasks.sweep_charts import figures
+from ldmkit_tasks.tables import write_csv, write_parquet
 
-COLUMNS = 8
-"""Pictures in a row of the sheet."""
 SHEET_SIZE = 1168
 """Pixels of the page to which a small sheet is enlarged, by whole factors."""
-UNNAMED = frozenset({"first_stage", "model"})
-"""Sections whose numbers stand in the table without the section's name."""
 MAY_DIFFER = frozenset({"seed", "run", "sampler", "steps", "guidance"})
 """What runs of a sweep are meant to differ in, of the protocol of a metric."""
+ARROWS: Mapping[Better, str] = {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}"}
 
 
 @dataclass(frozen=True)
-class Row:
-    """One run: its directory, what was chosen for it and not for all, its numbers, and how they were measured."""
+class Cell:
+    """A cell of the page's table: its text, by what it is sorted, and whether it is the best of its column."""
 
-    run: Path
-    chosen: Mapping[str, str]
-    numbers: Mapping[str, float]
-    protocols: Mapping[str, Mapping[str, Any]]
-
-    @property
-    def label(self) -> str:
-        """What the sheet calls it: the values in which it differs from the others."""
-        return ", ".join(filter(None, self.chosen.values())) or self.run.name
+    text: str
+    value: str
+    best: bool = False
 
 
-def compare_runs(runs: Sequence[Path], directory: Path) -> str:
-    """Write ``table.json``, ``sheet.png`` and ``index.html`` into ``directory``; return the table as text.
+@dataclass(frozen=True)
+class Unfinished:
+    """A job without numbers: what was chosen for it, its state, and why."""
 
-    Runs that have no ``metrics.json`` are left out.
+    chosen: Sequence[str]
+    state: str
+    why: str
+
+
+def compare_jobs(sweep: Sweep) -> str:
+    """Write tables, ``sheet.png`` and ``report.html`` into the sweep's directory; return the table as text.
+
+    Nothing is written before a run has numbers. Jobs that have none stand below the table, with the reason.
     """
-    rows = read_rows([run for run in runs if (run / "metrics.json").is_file()])
+    rows = read_rows(sweep.jobs)
     if not rows:
         return ""
     rows, notes = with_errors(rows)
     notes += different_protocols(rows)
-    write_json(directory / "table.json", [{"run": row.run.name, **row.chosen, **row.numbers} for row in rows])
-    sheet = save_sheet(strips(rows), directory / "sheet.png")
-    table = text_table(rows)
-    page.write_whole(
-        directory / "index.html",
+    measured = {row.run for row in rows}
+    left = [job for job in sweep.jobs if job.run not in measured]
+    write_tables(sweep, rows)
+    sheet = save_sheet(strips(rows), sweep.directory / "sheet.png")
+    heads, other_prompts = columns(rows)
+    better = better_ends(rows)
+    names = list(dict.fromkeys(name for row in rows for name in row.numbers))
+    path = write_whole(
+        sweep.directory / "report.html",
         page.render(
             "comparison.html.jinja",
-            sweep=directory.name,
-            command=read_json(directory / SWEEP)["command"] if (directory / SWEEP).is_file() else "",
-            head=table[0],
-            rows=[(cells, row.run.name, link(row.run, directory)) for cells, row in zip(table[1:], rows, strict=True)],
-            chosen=len(rows[0].chosen),
+            sweep=sweep.directory.name,
+            command=sweep.command,
+            total=len(sweep.jobs),
+            chosen=list(rows[0].chosen),
+            names=[(name, ARROWS[better[name]] if name in better else "") for name in names],
+            rows=[(cells(row, names, rows, better), row.run.name, link(row.run, sweep.directory)) for row in rows],
+            left=unfinished(sweep, left),
             notes=notes,
-            charts=charts(rows),
+            figures=figures(rows, better),
             sheet=page.picture(sheet, SHEET_SIZE) if sheet else None,
+            prompts=heads,
+            other_prompts=other_prompts,
         ),
     )
-    return "\n".join([*aligned(table, left=len(rows[0].chosen)), *notes, str(directory / "index.html")]) + "\n"
+    table = aligned(text_table(rows, names), left=len(rows[0].chosen))
+    said = f"{len(left)} of {len(sweep.jobs)} jobs have no numbers" if left else ""
+    return "\n".join([*table, *notes, *filter(None, [said]), str(path)]) + "\n"
 
 
-def read_rows(runs: Sequence[Path]) -> list[Row]:
-    """Read what was chosen for each run and what it measured."""
-    overrides = [dict(_key_and_value(line) for line in read_json(run / RECORD)["overrides"]) for run in runs]
-    keys = dict.fromkeys(key for each in overrides for key in each)
-    varying = [key for key in keys if len({each.get(key) for each in overrides}) > 1]
-    rows = []
-    for run, each in zip(runs, overrides, strict=True):
-        metrics = read_json(run / "metrics.json")
-        chosen = {key: each.get(key, "") for key in varying}
-        rows.append(Row(run, chosen, dict(numbers(metrics)), metrics.get("protocol", {})))
-    return rows
-
-
-def _key_and_value(override: str) -> tuple[str, str]:
-    key, equals, value = override.partition("=")
-    return key.lstrip("+"), value if equals else "yes"
-
-
-def numbers(metrics: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
-    """Yield the measurements of a ``metrics.json``, without counts, by the names of their columns."""
-    for section, values in metrics.items():
-        if section in ("protocol", "reused") or not isinstance(values, Mapping):
-            continue
-        if section == "seconds":
-            yield "seconds", values.get("total", 0.0)
-            continue
-        for name, value in values.items():
-            if not is_count(name):
-                yield name if section in UNNAMED else f"{section} {name}", value
+def write_tables(sweep: Sweep, rows: Sequence[Row]) -> None:
+    """Write all jobs as ``table.json``, ``table.csv`` and, where pyarrow is there, ``table.parquet``."""
+    found, chosen = {row.run: row for row in rows}, choices(sweep.jobs)
+    table = [
+        {
+            "run": job.run.name if job.run else "",
+            "state": job.state,
+            **chosen[job.id],
+            **(found[job.run].numbers if job.run in found else {}),
+        }
+        for job in sweep.jobs
+    ]
+    write_json(sweep.directory / "table.json", table)
+    write_csv(sweep.directory / "table.csv", table)
+    write_parquet(sweep.directory / "table.parquet", table)
 
 
 def different_protocols(rows: Sequence[Row]) -> list[str]:
@@ -114,19 +114,40 @@ def different_protocols(rows: Sequence[Row]) -> list[str]:
     return notes
 
 
-def text_table(rows: Sequence[Row]) -> list[list[str]]:
+def cells(row: Row, names: Sequence[str], rows: Sequence[Row], better: Mapping[str, Better]) -> list[Cell]:
+    """The cells of a row of the page's table: what was chosen, then its numbers."""
+    found = [Cell(value, value) for value in row.chosen.values()]
+    for name in names:
+        if name not in row.numbers:
+            found.append(Cell("", ""))
+            continue
+        value, others = row.numbers[name], [each.numbers[name] for each in rows if name in each.numbers]
+        end = (max if better.get(name) == "higher" else min)(others)
+        best = name in better and value == end and len(set(others)) > 1
+        found.append(Cell(_written(name, value), repr(value), best))
+    return found
+
+
+def unfinished(sweep: Sweep, jobs: Sequence[Job]) -> list[Unfinished]:
+    """What stands below the table."""
+    chosen, left = choices(sweep.jobs), []
+    for job in jobs:
+        why = f"exit {job.code}: {job.error}" if job.error else "no numbers" if job.state == "finished" else ""
+        left.append(Unfinished(list(chosen[job.id].values()), job.state, why))
+    return left
+
+
+def text_table(rows: Sequence[Row], names: Sequence[str]) -> list[list[str]]:
     """Return the cells of the table as text, with the names of the columns above."""
-    names = list(dict.fromkeys(name for row in rows for name in row.numbers))
-    cells = [
-        [*row.chosen.values(), *(_cell(name, row.numbers[name]) if name in row.numbers else "" for name in names)]
+    lines = [
+        [*row.chosen.values(), *(_written(name, row.numbers[name]) if name in row.numbers else "" for name in names)]
         for row in rows
     ]
-    return [[*rows[0].chosen, *names], *cells]
+    return [[*rows[0].chosen, *names], *lines]
 
 
-def _cell(name: str, value: float) -> str:
-    section, _, last = name.rpartition(" ")
-    return f"{percent(value)}%" if is_share(section, last) else plain(value)
+def _written(name: str, value: float) -> str:
+    return f"{percent(value)}%" if is_percent(name) else plain(value)
 
 
 def aligned(table: Sequence[Sequence[str]], *, left: int) -> list[str]:
@@ -139,24 +160,6 @@ def aligned(table: Sequence[Sequence[str]], *, left: int) -> list[str]:
         ).rstrip()
         for row in table
     ]
-
-
-def strips(rows: Sequence[Row]) -> list[Strip]:
-    """The rows of the sheet: originals, above the reconstructions of all runs that had them, then samples."""
-    found: list[Strip] = []
-    shown: list[bytes] = []
-    for row in rows:
-        pairs = reconstruction_pairs(row.run)[:COLUMNS]
-        contents = [original.read_bytes() for original, _ in pairs]
-        if contents != shown and pairs:
-            found.append(Strip("originals", [original for original, _ in pairs]))
-            shown = contents
-        if pairs:
-            found.append(Strip(row.label, [reconstruction for _, reconstruction in pairs]))
-    for row in rows:
-        if samples := sorted((row.run / "samples").glob("[0-9]*.png"))[:COLUMNS]:
-            found.append(Strip(f"{row.label}: samples", samples))
-    return found
 
 
 def link(run: Path, directory: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +10,10 @@ from ldmkit.models import build_first_stage, parameters
 from ldmkit.run import Run, Task
 from ldmkit.stages.assembly import assemble_first_stage
 from ldmkit.stages.first_stage import train_first_stage
-from ldmkit_tasks.comparison import compare_runs
+from ldmkit.sweep import Sweep
+from ldmkit_tasks.comparison import compare_jobs
 from ldmkit_tasks.measure import RECONSTRUCTIONS, Measurement, measure_reconstructions
-from ldmkit_tasks.summary import write_summary
+from ldmkit_tasks.summary import make_report, write_summary
 
 PARTS = ("scale", "data", "model", "loss")
 """Groups that make a first stage."""
@@ -48,8 +48,12 @@ class TrainFirstStage(Task):
         with run.timed(RECONSTRUCTIONS):
             measure_reconstructions(run, first_stage, measurement)
         write_json(run.directory / "metrics.json", measurement.results())
-        write_summary(run, measurement, what="A first stage", parts=PARTS)
+        write_summary(run, what="A first stage", parts=PARTS)
 
-    def compare(self, runs: Sequence[Path], directory: Path) -> str:
+    def report(self, directory: Path) -> Path:
+        """``report.html``; see :mod:`ldmkit_tasks.summary`."""
+        return make_report(directory)
+
+    def compare(self, sweep: Sweep) -> str:
         """One table and one sheet of reconstructions; see :mod:`ldmkit_tasks.comparison`."""
-        return compare_runs(runs, directory)
+        return compare_jobs(sweep)

@@ -1,13 +1,13 @@
 """Pages: single HTML files with all pictures inside, from the templates beside this file.
 
-They need no network, no script and no other file, and what is not theirs (prompts, names, configs) stays inert: Jinja
-escapes it, and a page's content security policy forbids scripts and everything from elsewhere.
+They need no network and no other file, and what is not theirs (prompts, names, configs) stays inert: Jinja escapes it,
+and a page's content security policy forbids everything from elsewhere, and every script but ours, by its digest.
 """
 
 from __future__ import annotations
 
 import base64
-import os
+import hashlib
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,20 +72,14 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         loader=FunctionLoader(lambda name: files("ldmkit_tasks").joinpath(name).read_text("utf-8")),
     )
-    environment.filters.update(clock=clock, plain=plain, percent=percent)
+    environment.filters.update(clock=clock, plain=plain, percent=percent, digest=digest)
     environment.globals.update(widest=widest)
     return environment.get_template(template).render(**values)
 
 
-def write_whole(path: Path, text: str) -> Path:
-    """Write ``text`` to ``path``, which then is the old file or the whole new one; return it."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_text(text, "utf-8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return path
+def digest(script: str) -> str:
+    """What a content security policy calls an inline ``script``, which it then allows."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
 
 
 def _visible(value: Any) -> Any:

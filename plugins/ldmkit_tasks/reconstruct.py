@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from torch import Tensor
@@ -27,6 +26,7 @@ from ldmkit_tasks.measure import (
     reconstruct,
     show_reconstructions,
 )
+from ldmkit_tasks.tables import write_csv
 
 
 class Reconstruct(Task):
@@ -113,12 +113,3 @@ def _numbers(run: Run, image: Tensor, original: Tensor, fields: Mapping[str, Any
         metric.update(image[None], original[None], fields)
         found |= {name: value for name, value in metric.compute().items() if not name.endswith("count")}
     return found
-
-
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write ``rows`` as CSV with a line of their keys above; a number that a row lacks is empty."""
-    keys = list(dict.fromkeys(key for row in rows for key in row))
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, keys)
-        table.writeheader()
-        table.writerows(rows)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ldmkit.artifacts.whole import write_whole
 from ldmkit_tasks import page
 from ldmkit_tasks.page import picture
 from ldmkit_tasks.report_curves import read_curves, stage_curves
@@ -52,7 +53,7 @@ def write_report(run_directory: Path, summary: Summary) -> Path:
 
     Pictures that cannot be read are left out. Raises OSError where the report cannot be written.
     """
-    return page.write_whole(run_directory / "report.html", render(run_directory, summary))
+    return write_whole(run_directory / "report.html", render(run_directory, summary))
 
 
 def render(run_directory: Path, summary: Summary) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +16,11 @@ from ldmkit.stages.denoiser import STAGE as DENOISER
 from ldmkit.stages.denoiser import train_denoiser
 from ldmkit.stages.first_stage import train_first_stage
 from ldmkit.stages.latents import cache_latents, check_room_for_latents
-from ldmkit_tasks.comparison import compare_runs
+from ldmkit.sweep import Sweep
+from ldmkit_tasks.comparison import compare_jobs
 from ldmkit_tasks.measure import Measurement, measure_reconstructions, measure_samples
 from ldmkit_tasks.pictures import draw_grid, save_samples
-from ldmkit_tasks.summary import write_summary
+from ldmkit_tasks.summary import make_report, write_summary
 
 
 class Train(Task):
@@ -54,11 +55,15 @@ class Train(Task):
             drawn = measure_samples(run, model, measurement)
             samples = save_samples(run, model, drawn, digest)
         write_json(run.directory / "metrics.json", measurement.results())
-        write_summary(run, measurement, samples)
+        write_summary(run, samples)
 
-    def compare(self, runs: Sequence[Path], directory: Path) -> str:
+    def report(self, directory: Path) -> Path:
+        """``report.html``; see :mod:`ldmkit_tasks.summary`."""
+        return make_report(directory)
+
+    def compare(self, sweep: Sweep) -> str:
         """One table and one sheet of reconstructions and samples; see :mod:`ldmkit_tasks.comparison`."""
-        return compare_runs(runs, directory)
+        return compare_jobs(sweep)
 
 
 def _previews(run: Run, model: LatentDiffusion) -> dict[int, Callable[[], None]]:

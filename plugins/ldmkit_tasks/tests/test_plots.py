@@ -8,7 +8,8 @@ from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
-from ldmkit_tasks.plots import Series, line_chart, log_ticks, smooth, thinned, tick_labels, ticks, wants_log
+from ldmkit_tasks.axes import log_ticks, tick_labels, ticks, wants_log
+from ldmkit_tasks.plots import Series, line_chart, smooth, thinned
 
 
 def places(chart: str, kind: str = "series series-0") -> list[tuple[float, float]]:

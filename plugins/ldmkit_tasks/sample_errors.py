@@ -1,29 +1,23 @@
-"""What the runs of a sweep make of their network evaluations: error and quality, one line for each sampler."""
+"""How far the samples of a sweep are from the best that its samplers come to."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from markupsafe import Markup
 from PIL import Image
 
 from ldmkit.artifacts.checkpoint import read_json
 from ldmkit.models import build_part
 from ldmkit.run import CONFIG
-from ldmkit_tasks.plots import Point, Series, line_chart
-from ldmkit_tasks.report_numbers import is_share
+from ldmkit_tasks.rows import ERROR, EVALUATIONS, Row, same_but
 
 if TYPE_CHECKING:
     from ldmkit.protocols import Sampler
-    from ldmkit_tasks.comparison import Row
-
-EVALUATIONS, ERROR = "samples evaluations", "samples error"
-"""Columns of the table: evaluations for one picture, and how far samples are from those with the most of them."""
 
 
 def with_errors(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
@@ -36,7 +30,7 @@ def with_errors(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     orders = {row.run: order for row in rows if EVALUATIONS in row.numbers and (order := _order(row.run))}
     errors: dict[Path, float] = {}
     best: list[str] = []
-    for group in _grouped((row for row in rows if row.run in orders), lambda key: key.partition(".")[0] == "sampler"):
+    for group in same_but((row for row in rows if row.run in orders), lambda key: key.partition(".")[0] == "sampler"):
         reference = max(group, key=lambda row: (row.numbers[EVALUATIONS], orders[row.run]))
         found = {row.run: rms(row.run, reference.run) for row in group if row is not reference}
         if (
@@ -56,21 +50,6 @@ def with_errors(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     return [
         replace(row, numbers={**row.numbers, ERROR: errors[row.run]}) if row.run in errors else row for row in rows
     ], notes
-
-
-def charts(rows: Sequence[Row]) -> list[tuple[str, Markup]]:
-    """Draw error and each measured number of samples over the evaluations: (name, chart), where steps were swept."""
-    lines = _grouped((row for row in rows if EVALUATIONS in row.numbers), lambda key: key == "sampler.steps")
-    measured = dict.fromkeys(
-        name for row in rows for name in row.numbers if name.partition(" ")[2] and name not in (EVALUATIONS, ERROR)
-    )
-    drawn = []
-    for name in [ERROR, *measured]:
-        series = [Series(_name(line[0]), points) for line in lines if (points := _points(line, name))]
-        if any(len(line.points) > 1 for line in series):
-            title = f"{name}, %" if _share(name) else name
-            drawn.append((title, line_chart(series, title=f"{title} over evaluations", x_label="evaluations")))
-    return drawn
 
 
 def rms(run: Path, other: Path) -> float | None:
@@ -98,26 +77,3 @@ def _order(run: Path) -> int | None:
         return None
     sampler: Sampler = build_part("sampler", read_json(run / CONFIG)["sampler"])
     return sampler.order
-
-
-def _grouped(rows: Iterable[Row], apart: Callable[[str], bool]) -> list[list[Row]]:
-    """Rows for which the same was chosen, leaving out the keys that are ``apart``."""
-    groups: dict[tuple[tuple[str, str], ...], list[Row]] = {}
-    for row in rows:
-        same = tuple((key, value) for key, value in row.chosen.items() if not apart(key))
-        groups.setdefault(same, []).append(row)
-    return list(groups.values())
-
-
-def _name(row: Row) -> str:
-    return ", ".join(value for key, value in row.chosen.items() if value and key != "sampler.steps") or "samples"
-
-
-def _share(name: str) -> bool:
-    section, _, last = name.partition(" ")
-    return is_share(section, last)
-
-
-def _points(line: Sequence[Row], name: str) -> list[Point]:
-    factor = 100 if _share(name) else 1
-    return sorted((row.numbers[EVALUATIONS], factor * row.numbers[name]) for row in line if name in row.numbers)
