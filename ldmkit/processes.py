@@ -90,11 +90,9 @@ class Processes(Launcher):
 
     def _places(self) -> Iterator[dict[str, str]]:
         """The environment of each of the jobs that go on at a time: a device, and a share of the CPU's threads."""
-        import torch
-
         devices = visible_devices() if self.settings.devices is None else self.settings.devices
         count = self.settings.jobs or max(1, len(devices))
-        threads = self.settings.threads or max(1, torch.get_num_threads() // count)
+        threads = self.settings.threads or max(1, all_threads() // count)
         for index in range(count):
             device = {"CUDA_VISIBLE_DEVICES": str(devices[index % len(devices)])} if devices else {}
             yield {"OMP_NUM_THREADS": str(threads), **device}
@@ -179,6 +177,13 @@ def check_settings(launcher: DictConfig) -> None:
     """Raise ConfigError for what is wrong with the config of this launcher; of any other nothing is known."""
     if launcher._target_ == TARGET:
         Processes(**{str(key): value for key, value in launcher.items() if key != "_target_"})
+
+
+def all_threads() -> int:
+    """How many threads of the CPU a run would take that has the machine to itself."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 def register() -> None:
