@@ -225,6 +225,7 @@ def _conclude(sweep: Sweep, code: int) -> int:
         from ldmkit.run import conclude_sweep
 
         print(conclude_sweep(sweep), end="")
+    _tell_best(sweep.directory / "optimization_results.yaml")
     if not left:
         return code
     print(f"ldmkit: {len(left)} of {len(sweep.jobs)} jobs failed; {again}", file=sys.stderr)
@@ -233,6 +234,14 @@ def _conclude(sweep: Sweep, code: int) -> int:
         print(f"  {' '.join(each.overrides)} ({why})", file=sys.stderr)
     codes = {each.code or 1 for each in left}
     return codes.pop() if len(codes) == 1 else 1
+
+
+def _tell_best(found: Path) -> None:
+    """Print the best job of a sweep that searched, where its sweeper has left a record of it."""
+    if found.is_file():
+        best = OmegaConf.load(found)
+        chosen = " ".join(f"{key}={value}" for key, value in best.best_params.items())
+        print(f"best: {chosen} ({best.best_value:.4g})")
 
 
 def _hydra(flags: Sequence[str], overrides: Sequence[str]) -> int:
