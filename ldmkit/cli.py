@@ -18,10 +18,14 @@ VERBS = {
     "run": ("ldmkit.launch:main", "train, sample and measure: run model=kl-f8 cond=text; -m sweeps; run --help"),
     "sample": ("ldmkit.sample:main", 'pictures from a finished run: sample RUN "a prompt"'),
     "ema": ("ldmkit.ema:main", "average the weights of a finished run anew: ema RUN --width 0.1"),
+    "runs": ("ldmkit.runs:main", "the runs so far: runs, runs cond=text 'prompt.all>0.9' --sort prompt.all"),
+    "diff": ("ldmkit.diff:main", "two runs beside each other: configs, metrics, stages, pictures: diff RUN RUN"),
     "report": ("ldmkit.report:main", "the report of a run or of a sweep, made again: report SWEEP"),
+    "check": ("ldmkit.conformance:main", "what a component promises, checked: check cond text"),
     "ls": ("ldmkit.listing:ls", "the options of every group, or of one: ls, ls cond"),
     "show": ("ldmkit.listing:show", "one option: its keys, what they mean, and where it comes from: show cond text"),
-    "plugins": ("ldmkit.listing:plugins", "the installed plugins, and what is wrong with them"),
+    "new": ("ldmkit.new:main", "begin a package with a part of your own: new cond palette"),
+    "plugins": ("ldmkit.plugins:main", "the installed plugins; plugins info NAME, plugins check finds what is wrong"),
 }
 """Each verb with the function that carries it out, which takes the arguments behind it, and a line of help."""
 
@@ -34,6 +38,7 @@ A framework for latent diffusion in which every part is a plugin.
   --help, --version
   --debug             tracebacks for all errors, also by LDMKIT_DEBUG=1
   LDMKIT_DISABLE=a,b  leaves plugins out, by their name or their distribution's
+  LDMKIT_PLUGINS=a,b  takes in these alone, beside ldmkit's own
   completion          eval "$(ldmkit run -sc install=bash)"
 """
 
@@ -54,11 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has gone, as with `| head`
         _drop_output()
         return 141
-    except KeyboardInterrupt:
-        print("ldmkit: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(" ".join(["ldmkit: interrupted", *map(str, error.args)]), file=sys.stderr)
         return 130
     except Exception as error:
         _drop_output()
+        if not isinstance(error, LdmkitError):
+            from ldmkit.registry.culprit import name_culprit
+
+            name_culprit(error)
         return report(error)
 
 
@@ -102,6 +111,7 @@ def _complete(rest: list[str]) -> int:
     if words[:1] == ["run"] and len(words) > 1:
         os.environ["COMP_LINE"] = " ".join([program, *words[1:]])
         return _function(VERBS["run"][0])(["-sc", *rest]) or 0
-    choices = KINDS if words[:1] in (["ls"], ["show"]) and len(words) == 2 else VERBS if len(words) == 1 else {}
+    behind = {**dict.fromkeys(("check", "ls", "new", "show"), tuple(KINDS)), "plugins": ("check", "info", "list")}
+    choices = tuple(VERBS) if len(words) == 1 else behind.get(words[0], ()) if len(words) == 2 else ()
     print("\n".join(choice for choice in choices if choice.startswith(words[-1])))
     return 0

@@ -26,9 +26,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ldmkit import processes
-from ldmkit.errors import ConfigError, Interrupted, did_you_mean
+from ldmkit.errors import ConfigError, Interrupted, LdmkitError, did_you_mean
 from ldmkit.exits import report
 from ldmkit.registry.composing import CONFIG_NAME, VERSION_BASE, Composer, check, register
+from ldmkit.registry.culprit import name_culprit
 from ldmkit.registry.discovery import kernel_conf
 from ldmkit.returns import check_returns, read_returned
 
@@ -114,6 +115,8 @@ def _end(error: BaseException, code: int) -> NoReturn:
 
 def _code(error: BaseException) -> int:
     """Say what went wrong, and return the exit code."""
+    if not isinstance(error, LdmkitError | KeyboardInterrupt):
+        name_culprit(error)
     return 130 if isinstance(error, KeyboardInterrupt) else report(error)
 
 
@@ -229,9 +232,11 @@ def _conclude(sweep: Sweep, code: int) -> int:
     if not left:
         return code
     print(f"ldmkit: {len(left)} of {len(sweep.jobs)} jobs failed; {again}", file=sys.stderr)
+    common = set.intersection(*(set(each.overrides) for each in sweep.jobs)) if len(sweep.jobs) > 1 else set()
     for each in left:
+        name = " ".join(line for line in each.overrides if line not in common)
         why = f"exit {each.code}: {each.error}" if each.state == "failed" else each.state
-        print(f"  {' '.join(each.overrides)} ({why})", file=sys.stderr)
+        print(f"  {name} ({why})", file=sys.stderr)
     codes = {each.code or 1 for each in left}
     return codes.pop() if len(codes) == 1 else 1
 

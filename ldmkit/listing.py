@@ -1,12 +1,7 @@
-"""``ldmkit plugins``, ``ls`` and ``show``: what is installed, read without importing any part, torch or hydra."""
+"""``ldmkit ls`` and ``show``: the options there are, read without importing any part, torch or hydra."""
 
 from __future__ import annotations
 
-import ast
-import importlib.util
-import inspect
-import json
-import os
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -15,6 +10,7 @@ from pathlib import Path
 
 from ldmkit.errors import ConfigError, did_you_mean
 from ldmkit.exits import Arguments
+from ldmkit.registry.class_source import docstring
 from ldmkit.registry.components import KINDS, Component
 from ldmkit.registry.discovery import Plugin, kernel_conf, registry
 
@@ -46,45 +42,6 @@ class Option:
         if head is not None:
             return head[1]
         return self.component.summary if self.component is not None else ""
-
-
-def plugins(argv: Sequence[str]) -> int:
-    """List every plugin; the exit code is 1 when one failed or two clash."""
-    parser = Arguments(prog="ldmkit plugins", description="List the installed plugins.")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    asked = parser.parse_args(argv)
-    found, clashes = registry().plugins, registry().clashes()
-    print(_as_json(found, clashes) if asked.json else "\n".join(_as_text(found, clashes)))
-    return int(bool(clashes) or any(plugin.status == "failed" for plugin in found))
-
-
-def _as_json(found: Sequence[Plugin], clashes: Sequence[str]) -> str:
-    rows = [
-        {
-            "name": plugin.name,
-            "distribution": plugin.distribution,
-            "version": plugin.version,
-            "status": plugin.status,
-            "error": plugin.error,
-            "components": [f"{part.kind}/{part.name}" for part in plugin.components],
-        }
-        for plugin in found
-    ]
-    return json.dumps({"plugins": rows, "clashes": list(clashes)}, indent=2)
-
-
-def _as_text(found: Sequence[Plugin], clashes: Sequence[str]) -> Iterator[str]:
-    rows = [("plugin", "distribution", "version", "status", "components")]
-    for plugin in found:
-        what = plugin.error or " ".join(f"{part.kind}/{part.name}" for part in plugin.components)
-        rows.append((plugin.name, plugin.distribution, plugin.version, plugin.status, what))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for row in rows:
-        yield "  ".join([*(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)), row[4]]).rstrip()
-    yield from (f"clash: {line}" for line in clashes)
-    disabled = {name.strip() for name in os.environ.get("LDMKIT_DISABLE", "").split(",")} - {""}
-    names = {name for plugin in found for name in (plugin.name, plugin.distribution)}
-    yield from (f"LDMKIT_DISABLE: no plugin is called '{name}'" for name in sorted(disabled - names))
 
 
 def ls(argv: Sequence[str]) -> int:
@@ -164,23 +121,3 @@ def _page(option: Option) -> Iterator[str]:
         if text := docstring(option.component.target):
             yield f"\n{textwrap.indent(text, '  ')}"
     yield f"\n{option.path.read_text(encoding='utf-8', errors='replace').rstrip()}"
-
-
-def docstring(target: str) -> str:
-    """Return the docstring of the class ``package.module:Class``, read from its source; "" where there is none."""
-    module, _, qualname = target.partition(":")
-    try:
-        spec = importlib.util.find_spec(module)
-    except Exception:  # the package around it fails at import; `ldmkit plugins` says why
-        return ""
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return ""
-    node: ast.AST = ast.parse(Path(spec.origin).read_text(encoding="utf-8", errors="replace"))
-    for step in qualname.split("."):
-        inner = [
-            child for child in ast.iter_child_nodes(node) if isinstance(child, ast.ClassDef) and child.name == step
-        ]
-        if not inner:
-            return ""
-        node = inner[0]
-    return inspect.cleandoc(ast.get_docstring(node) or "") if isinstance(node, ast.ClassDef) else ""

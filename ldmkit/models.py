@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,28 +18,43 @@ from ldmkit.diffusion.conditioners import Conditioners
 from ldmkit.diffusion.latent_space import LatentSpace
 from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.diffusion.statistics import LatentStatistics
-from ldmkit.errors import CheckpointError, ConfigError
-from ldmkit.protocols import Conditioner, DataSource, Denoiser, FirstStage, FirstStageLoss, Guidance
+from ldmkit.errors import CheckpointError, ConfigError, LdmkitError
+from ldmkit.protocols import Conditioner, DataSource, Denoiser, FirstStage, FirstStageLoss, Guidance, Objective, Sampler
+from ldmkit.records import RUNS, find_run, missing_run
 from ldmkit.registry.composing import check
+from ldmkit.registry.culprit import name_builder
 from ldmkit.registry.discovery import registry
+from ldmkit.registry.origin import check_origins, read_origins
+from ldmkit.registry.sampling_keys import with_settings
 from ldmkit.registry.schema import typed
 from ldmkit.specs import DataSpec, FieldSpec
 
-CONFIG, SPEC, STATISTICS = "config.json", "data.json", "statistics.json"
+log = logging.getLogger("ldmkit")
+
+CONFIG, SPEC, STATISTICS, PARTS = "config.json", "data.json", "statistics.json", "parts.json"
 """Files of a checkpoint beside the weights."""
+
+MODEL_KINDS = ("model", "cond", "denoiser", "objective", "guidance", "sampler")
+"""What a model is made of; a checkpoint is loaded although data, loggers or metrics of its run are not there."""
 
 FIRST_STAGE = "first_stage"
 WEIGHTS = (FIRST_STAGE, "conditioners", "denoiser", "objective")
 """Modules of the model whose weights a checkpoint holds, each in its own safetensors file."""
 
-RUNS = Path("outputs/runs")
-"""Where the id of a run is looked up, unless the caller says otherwise."""
-
 
 def build_part(kind: str, node: Mapping[str, Any], where: str = "", **runtime: Any) -> Any:
-    """Build the part that ``node`` names: check the node against its ``Config``, then ``Part(config, **runtime)``."""
+    """Build the part that ``node`` names: check the node against its ``Config``, then ``Part(config, **runtime)``.
+
+    An error that is no LdmkitError gets a note with the part, its package and ``where`` its config is.
+    """
     cls = registry().part(kind, node["name"])
-    return cls(typed(cls.Config, node, where or kind), **runtime)
+    config = typed(cls.Config, node, where or kind)
+    try:
+        return cls(config, **runtime)
+    except Exception as error:
+        if not isinstance(error, LdmkitError):
+            name_builder(error, kind, node["name"], where or kind)
+        raise
 
 
 def build_data(config: Mapping[str, Any]) -> DataSource:
@@ -54,8 +70,9 @@ def build(config: Mapping[str, Any], data: DataSpec | None = None) -> LatentDiff
     not go together, before any of them is large.
     """
     model = _untrained(config, data or build_data(config).spec)
+    _warn_of_untrained_nulls(config, model)
     if model.guidance.weaker is not None:
-        model.weaker = _weaker(model, model.guidance.weaker)
+        model.weaker = _weaker(model, model.guidance.weaker, Path(config["outputs"]) / "runs")
     return model
 
 
@@ -71,24 +88,39 @@ def _untrained(config: Mapping[str, Any], data: DataSpec) -> LatentDiffusion:
     with seeded(seed, "conditioners"):
         joined = Conditioners(conditioners)
     _check_accepted(config, joined)
-    guidance: Guidance = build_part("guidance", config["guidance"])
-    _check_guidance(config, guidance)
-    objective = build_part("objective", config["objective"])
+    objective, guidance, sampler = build_sampling(config)
     latent = replace(latents.spec, predictions=objective.predictions)
     with seeded(seed, "denoiser"):
         denoiser = build_part("denoiser", config["denoiser"], latent=latent, cond=joined.spec)
     _check_grid(config, data, latents.spec.factor, denoiser)
-    model = LatentDiffusion(
+    return LatentDiffusion(
         data=data,
         latents=latents,
         conditioners=joined,
         denoiser=denoiser,
         objective=objective,
         guidance=guidance,
-        sampler=build_part("sampler", config["sampler"]),
+        sampler=sampler,
     )
-    model.objective.levels(model.sampler.steps, model.sampler.spacing)  # refuses what cannot be had
-    return model
+
+
+def build_sampling(config: Mapping[str, Any]) -> tuple[Objective, Guidance, Sampler]:
+    """Build what a composed ``config`` samples with beside the networks.
+
+    Raises ConfigError where these, or their names, do not go together; no data are needed to know it.
+    """
+    guidance: Guidance = build_part("guidance", config["guidance"])
+    _check_guidance(config, guidance)
+    objective: Objective = build_part("objective", config["objective"])
+    sampler: Sampler = build_part("sampler", config["sampler"])
+    objective.levels(sampler.steps, sampler.spacing)  # refuses what cannot be had
+    if sampler.learned_variance and not objective.learned_variance:
+        raise ConfigError(
+            f"sampler '{config['sampler']['name']}' asks for a learned variance, but objective "
+            f"'{config['objective']['name']}' learns none; train with objective.variance=learned, or give the sampler "
+            "another variance"
+        )
+    return objective, guidance, sampler
 
 
 def build_first_stage(config: Mapping[str, Any], data: DataSpec) -> FirstStage:
@@ -112,21 +144,26 @@ def build_loss(config: Mapping[str, Any], first_stage: FirstStage, data: DataSpe
     return loss
 
 
-def load(run: str | Path, device: str | torch.device = "cpu") -> LatentDiffusion:
+def load(
+    run: str | Path, device: str | torch.device = "cpu", settings: Mapping[str, Any] | None = None
+) -> LatentDiffusion:
     """Load the trained model of a run (its directory, or its id under ``outputs/runs``) or of a checkpoint directory.
 
-    Every file is verified first, and none of them can execute code. Raises CheckpointError that says what is missing.
+    ``settings`` are other values of keys that only sampling reads, such as ``{"guidance.scale": 4}``. Every file is
+    verified first, and none of them can execute code. Raises CheckpointError that says what is missing, ConfigError for
+    a setting that cannot be.
     """
     path = _whole_checkpoint(run)
-    model = build(*_read_config(path))
+    config, data = _read_config(path, MODEL_KINDS)
+    model = build(with_settings(config, settings or {}), data)
     _read_model(model, path)
     return model.to(device).eval()
 
 
-def _weaker(model: LatentDiffusion, run: str) -> LatentDiffusion:
-    """The trained model of ``run``, to guide ``model``."""
-    path = _whole_checkpoint(run)
-    weaker = _untrained(*_read_config(path))
+def _weaker(model: LatentDiffusion, run: str, runs: Path) -> LatentDiffusion:
+    """The trained model of ``run``, to guide ``model``; an id is looked up in ``runs``."""
+    path = _whole_checkpoint(run, runs)
+    weaker = _untrained(*_read_config(path, MODEL_KINDS))
     own, other = model.first_stage.spec, weaker.first_stage.spec
     if own != other:
         raise ConfigError(f"the weaker model '{run}' has latents of {other}, but this run of {own}")
@@ -137,9 +174,9 @@ def _weaker(model: LatentDiffusion, run: str) -> LatentDiffusion:
     return weaker.eval().requires_grad_(False)
 
 
-def _whole_checkpoint(run: str | Path) -> Path:
+def _whole_checkpoint(run: str | Path, runs: Path = RUNS) -> Path:
     """The verified checkpoint of ``run``, which is more than a first stage."""
-    path = find_checkpoint(run)
+    path = find_checkpoint(run, runs)
     verify(path)
     if not (path / "denoiser.safetensors").is_file():
         raise CheckpointError(f"'{path}' holds a first stage alone; type ldmkit run task=reconstruct task.run={run}")
@@ -165,16 +202,18 @@ def load_first_stage(
     """
     path = find_checkpoint(run, runs)
     verify(path)
-    config, data = _read_config(path)
+    config, data = _read_config(path, ["model"])
     first_stage = build_first_stage(config, data)
     _read_weights(first_stage, path / f"{FIRST_STAGE}.safetensors")
     return first_stage.to(device).eval().requires_grad_(False), config, data
 
 
-def _read_config(path: Path) -> tuple[dict[str, Any], DataSpec]:
-    """The checked config of a checkpoint, and the data that it was trained with."""
+def _read_config(path: Path, kinds: Collection[str]) -> tuple[dict[str, Any], DataSpec]:
+    """The config of a checkpoint, its parts of ``kinds`` checked, and the data that it was trained with."""
     config: dict[str, Any] = read_json(path / CONFIG)
-    check(config)
+    if (path / PARTS).is_file():  # older checkpoints have none
+        check_origins(read_origins(read_json(path / PARTS), f"'{path}'"), kinds, f"'{path}'")
+    check(config, kinds)
     return config, spec_from_json(read_json(path / SPEC))
 
 
@@ -186,14 +225,20 @@ def _read_weights(part: nn.Module, path: Path) -> None:
 
 
 def find_checkpoint(run: str | Path, runs: Path = RUNS) -> Path:
-    """Return the checkpoint directory that ``run`` means: itself, its ``model/``, or that of an id in ``runs``."""
+    """Return the checkpoint directory that ``run`` means: itself, its ``model/``, or that of an id in ``runs``.
+
+    The beginning of an id will do; see :func:`ldmkit.records.find_run`.
+    """
     given = Path(run)
-    for place in (given, given / "model", runs / given / "model"):
+    found = find_run(run, runs)
+    for place in (given, given / "model", *([found / "model"] if found is not None else [])):
         if (place / CONFIG).is_file() and (place / SPEC).is_file():
             return place
-    finished = sorted(path.parent.name for path in runs.glob("*/model"))
-    there = f"Finished runs here: {', '.join(finished[-5:])}" if finished else f"There is no finished run in {runs}"
-    raise CheckpointError(f"'{run}' is neither a finished run nor a checkpoint. {there}")
+    if found is None:
+        raise missing_run(run, runs)
+    raise CheckpointError(
+        f"run '{found.name}' has left no model; if it was interrupted, ldmkit run resume={found.name} goes on with it"
+    )
 
 
 def restore_conditioners(conditioners: Conditioners, directory: Path) -> None:
@@ -264,6 +309,20 @@ def _check_guidance(config: Mapping[str, Any], guidance: Guidance) -> None:
         raise ConfigError(
             f"guidance '{name}' has scales for {', '.join(guidance.conditioners) or 'no conditioner'}, but the run's "
             f"cond is [{','.join(cond)}]; give one scale for all of them, or one for each"
+        )
+
+
+def _warn_of_untrained_nulls(config: Mapping[str, Any], model: LatentDiffusion) -> None:
+    nulls = model.guidance.nulls
+    untrained = [
+        name for name, part in model.conditioners.items() if part.dropout == 0 and (nulls is None or name in nulls)
+    ]
+    if untrained:
+        keys = [f"cond.{name}.dropout" for name in untrained]
+        log.warning(
+            f"guidance '{config['guidance']['name']}' compares with the null conditioning of {', '.join(untrained)}, "
+            f"which is not trained while {' and '.join(keys)} is 0; type {' '.join(f'{key}=0.1' for key in keys)}, or "
+            "guidance=none"
         )
 
 

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -109,6 +109,9 @@ class Conditioner(nn.Module, ABC):
     ``needs`` maps each field that it reads to the kind that the field must have; ``spec`` states the widths it
     yields; ``dropout`` is the rate at which the kernel puts its null conditioning in place of a row while training.
 
+    ``sampling_only`` are keys of its ``Config`` that training does not read: runs that differ in them alone share what
+    they train, and ``ldmkit sample --set`` takes other values.
+
     ``observed`` are those fields of ``needs`` that the data does not offer: :meth:`observe` makes them out of the
     pictures, and who samples gives them. One that works in latents (``in_latents``) is built with ``latents`` too, the
     model's :class:`~ldmkit.diffusion.latent_space.LatentSpace`.
@@ -119,6 +122,7 @@ class Conditioner(nn.Module, ABC):
     dropout: float
     observed: Mapping[str, FieldSpec] = MappingProxyType({})
     in_latents: ClassVar[bool] = False
+    sampling_only: ClassVar[frozenset[str]] = frozenset()
     _said: frozenset[str] = frozenset()
 
     def fit(self, fields: Fields, directory: Path) -> None:
@@ -196,10 +200,11 @@ class Objective(nn.Module, ABC):
     """The noise levels, what the network predicts, and how its error is weighted.
 
     ``predictions`` is how many numbers it wants from the network for each number of a latent: raw outputs have
-    ``predictions`` * c channels.
+    ``predictions`` * c channels. ``learned_variance`` says that one of them is :meth:`denoiser_to_variance`.
     """
 
     predictions: int = 1
+    learned_variance: bool = False
 
     @abstractmethod
     def levels(self, steps: int, spacing: Spacing = "trailing") -> Levels:
@@ -218,6 +223,13 @@ class Objective(nn.Module, ABC):
     def denoiser_to_x0(self, raw: Tensor, z_t: Tensor, level: Levels) -> Tensor:
         """Turn the network's raw output at ``z_t`` into the estimate of z0; ``level`` is 0-d or (B,)."""
 
+    def denoiser_to_variance(self, raw: Tensor, z_t: Tensor) -> Tensor:
+        """Turn the network's raw output at ``z_t`` into the variance of an ancestral step: (B, c, h, w).
+
+        As a share of the way, in its logarithm, from that of q(z_s | z_t, z0), 0, to that of q(z_t | z_s), 1.
+        """
+        raise NotImplementedError(f"{type(self).__name__} learns no variance")
+
     @abstractmethod
     def loss(
         self, denoiser: Callable[[Tensor, Tensor, Any], Tensor], z0: Tensor, conditioning: Any, random: RowRandom
@@ -232,6 +244,19 @@ class Objective(nn.Module, ABC):
 
 Denoise = Callable[[Tensor, Levels], Tensor]
 """The one parametrisation between network and sampler: ``denoise(z, level) -> x0``, ``level`` being 0-d."""
+
+
+@runtime_checkable
+class DenoiseWithVariance(Protocol):
+    """A :data:`Denoise` that also knows the variance of a step; what a sampler with ``learned_variance`` is handed."""
+
+    def __call__(self, z: Tensor, level: Levels) -> Tensor:
+        """As any :data:`Denoise`."""
+        ...
+
+    def variance(self, z: Tensor, level: Levels) -> Tensor:
+        """As :meth:`Objective.denoiser_to_variance`, told all that there is to tell; takes an evaluation of its own."""
+        ...
 
 
 class ConditionalDenoise(Protocol):
@@ -268,11 +293,13 @@ class Guidance(ABC):
     """Turns several estimates into one: those of a conditioning and of the null, or others that the kernel provides.
 
     What it needs is said by attributes, and checked before anything is trained: ``conditioners``, those of the run by
-    their names where it sets them apart, else None; ``perturbs``, whether it asks for perturbed estimates; ``weaker``,
-    the run or checkpoint of a second model, or None.
+    their names where it sets them apart, else None; ``nulls``, those whose null conditioning it asks for, None for all
+    of them; ``perturbs``, whether it asks for perturbed estimates; ``weaker``, the run or checkpoint of a second model,
+    or None.
     """
 
     conditioners: Collection[str] | None = None
+    nulls: Collection[str] | None = None
     perturbs: bool = False
     weaker: str | None = None
 
@@ -298,11 +325,14 @@ class Sampler(ABC):
     ``steps`` is the number of levels to ask the objective for when the caller names none, ``spacing`` how they are
     placed. ``order`` is the order with which the walk approaches the exact solution of the probability-flow ODE as
     steps get smaller; None where it does not, as with fresh noise: then it approaches the distribution of the data.
+    ``learned_variance`` says that it asks for a :class:`DenoiseWithVariance`; the kernel refuses an objective that
+    learns none.
     """
 
     steps: int
     spacing: Spacing = "trailing"
     order: int | None = None
+    learned_variance: bool = False
 
     def evaluations(self, steps: int) -> int | None:
         """Evaluations of the denoiser in ``steps`` steps that end at sigma = 0; None where the data decide."""

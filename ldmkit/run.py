@@ -11,8 +11,8 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
@@ -25,20 +25,22 @@ from filelock import FileLock, Timeout
 import ldmkit.training.device as devices
 from ldmkit.artifacts.checkpoint import read_json, write_json
 from ldmkit.artifacts.store import Artifact, Store
-from ldmkit.errors import CheckpointError, ConfigError, Interrupted
-from ldmkit.models import build_data, build_part
+from ldmkit.differences import Difference
+from ldmkit.errors import ConfigError, Interrupted
+from ldmkit.models import build_data, build_part, build_sampling
 from ldmkit.protocols import DataSource
+from ldmkit.records import CONFIG, LOCK, RECORD, ended_by, find_run, missing_run
+from ldmkit.registry.components import KINDS
 from ldmkit.registry.composing import check
 from ldmkit.registry.config import RunConfig
 from ldmkit.registry.discovery import registry
 from ldmkit.registry.hooks import RunSpec
+from ldmkit.registry.origin import Origin, check_origins, origins, read_origins
+from ldmkit.registry.sampling_keys import trained
 from ldmkit.signals import answering
-from ldmkit.sweep import LOCK, Sweep
+from ldmkit.sweep import Sweep
 
 logger = logging.getLogger("ldmkit")
-
-CONFIG, RECORD = "config.json", "run.json"
-"""The resolved config of a run, and what it was started with, in its directory."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,13 @@ class Task(ABC):
         Returns what the sweep prints at its end. By default nothing is made and nothing said.
         """
         return ""
+
+    def diff(self, found: Difference, path: Path) -> Path | None:
+        """Write a page on what two runs differ in, the first of which is this task's, to ``path``; return it.
+
+        By default there is none.
+        """
+        return None
 
 
 @dataclass
@@ -114,17 +123,13 @@ class Run:
         return source
 
     def identity(self, group: str) -> dict[str, Any]:
-        """What determines the parts of ``group``: their configs, and the packages that they come from."""
+        """What determines the training of the parts of ``group``: their configs, and the packages they come from."""
         nodes = self.config[group]
         chosen = {group: nodes} if "name" in nodes else nodes
         parts = {}
         for label, node in chosen.items():
-            _, plugin = registry().lookup(group, node["name"])
-            parts[label] = {
-                "config": node,
-                "package": f"{plugin.distribution} {plugin.version}",
-                "code": plugin.digest(),
-            }
+            origin = Origin.of(group, node["name"])
+            parts[label] = {"config": trained(group, node), "package": origin.package, "code": origin.code}
         return parts
 
     def stage(self, name: str, inputs: Mapping[str, Any], make: Callable[[Path], None], *, steps: int = 0) -> Artifact:
@@ -232,6 +237,7 @@ def job(
         config, overrides = read_json(resumed / CONFIG), read_json(resumed / RECORD)["overrides"]
     settings = check(config)
     compute = devices.choose(settings.device, settings.precision, settings.threads)
+    build_sampling(config)  # its mistakes need no data to be found, and leave no directory
     directory = resumed or _create(Path(settings.outputs) / "runs", config)
     lock = FileLock(directory / LOCK)
     try:
@@ -271,7 +277,8 @@ def _run(
         stop=StopRequest(),
     )
     task: Task = build_part("task", config["task"])
-    write_json(directory / RECORD, {"command": run.command, "overrides": list(overrides), "versions": versions(run)})
+    started = {"command": run.command, "overrides": list(overrides), "versions": versions(run)}
+    write_json(directory / RECORD, {**started, "parts": [asdict(origin) for origin in origins(config)]})
     run.loggers.on_start(config=config, directory=directory)
     error: BaseException | None = None
     try:
@@ -287,19 +294,28 @@ def _run(
             raise stopped from None
         raise
     finally:
+        with suppress(OSError):  # it must not hide the error that ended the run
+            write_json(directory / RECORD, {**started, **_ending(run, error)})
         run.loggers.end(error)
+
+
+def _ending(run: Run, error: BaseException | None) -> dict[str, Any]:
+    """How a run ended, as its record has it."""
+    stages = [asdict(stage) for stage in run.stages]
+    if error is None:
+        return {"state": "finished", "stages": stages}
+    state, said = ended_by(error)
+    return {"state": state, "error": said, "stages": stages}
 
 
 def _resumed(config: Mapping[str, Any], overrides: Sequence[str]) -> Path:
     """The directory of the run that ``resume=`` names; other overrides must agree with what it was started with."""
     named, runs = str(config["resume"]), Path(config["outputs"]) / "runs"
-    found = [place for place in (Path(named), runs / named) if (place / CONFIG).is_file()]
-    if not found:
-        there = sorted(path.parent.name for path in runs.glob(f"*/{CONFIG}"))
-        raise CheckpointError(
-            f"there is no run '{named}' to go on with. There is: {', '.join(there[-5:]) or f'no run in {runs}'}"
-        )
-    before = read_json(found[0] / CONFIG)
+    found = find_run(named, runs)
+    if found is None:
+        raise missing_run(named, runs)
+    before, record = read_json(found / CONFIG), read_json(found / RECORD)
+    check_origins(read_origins(record.get("parts", []), f"run '{named}'"), KINDS, f"run '{named}'")
     check(before)
     differing = [key for key in before if key != "resume" and before[key] != config.get(key)]
     if differing and any(not override.lstrip("+").startswith("resume=") for override in overrides):
@@ -307,7 +323,7 @@ def _resumed(config: Mapping[str, Any], overrides: Sequence[str]) -> Path:
             f"resume={named}: {', '.join(differing)} differ from what the run was started with; "
             f"go on with 'ldmkit run resume={named}', or start a new run without resume="
         )
-    return found[0]
+    return found
 
 
 def _create(runs: Path, config: Mapping[str, Any]) -> Path:

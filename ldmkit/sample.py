@@ -7,6 +7,11 @@ import os
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 import ldmkit.training.device as devices
 from ldmkit.artifacts.checkpoint import verify
@@ -24,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
     asked = _parser().parse_intermixed_args(argv)
     compute = devices.choose(asked.device, asked.precision, asked.threads)
     checkpoint = find_checkpoint(asked.run)
-    model = load(checkpoint, compute.device)
+    model = load(checkpoint, compute.device, settings_of(asked.settings))
     prompts = [*asked.prompts, *asked.caption]
     by_kind = {kind: value for kind in OPTIONS if (value := getattr(asked, kind)) is not None}
     given = fields_for(model, prompts, by_kind, asked.field, asked.size)
@@ -77,6 +82,20 @@ def main(argv: Sequence[str]) -> None:
         print(save_grid(images, asked.out / "grid.png", columns=asked.n if rows > 1 and asked.n > 1 else None))
 
 
+def settings_of(words: Sequence[str]) -> dict[str, Any]:
+    """``KEY=VALUE`` words => values by key, as YAML has them; ConfigError where one cannot be read."""
+    settings = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {word} has no value; write --set {word}=VALUE")
+        try:
+            settings[key] = OmegaConf.to_container(OmegaConf.create(f"value: {value}"))["value"]  # type: ignore[index,call-overload]
+        except (YAMLError, OmegaConfBaseException) as error:
+            raise ConfigError(f"--set {word}: '{value}' is no YAML: {str(error).splitlines()[0]}") from None
+    return settings
+
+
 def _make_writable(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -105,6 +124,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--invert", action="store_true", help="begin with the noise that --from comes from (DDIM)")
     parser.add_argument("--to", metavar="FILE", type=Path, help="pictures on the arc from the noise of --from to its")
     parser.add_argument("-n", metavar="N", type=_whole(1), default=1, help="pictures for each prompt (1)")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        dest="settings",
+        help="another value of a key that only sampling reads: guidance.scale=4",
+    )
     parser.add_argument("--steps", metavar="N", type=_whole(1), help="sampler steps (the run's own)")
     parser.add_argument(
         "--seed", metavar="N", type=_whole(), default=0, help="seed of picture 0; picture i has seed + i (0)"

@@ -21,13 +21,14 @@ from filelock import FileLock, Timeout
 
 from ldmkit.artifacts.checkpoint import read_json, write_json
 from ldmkit.artifacts.store import digest_of
-from ldmkit.errors import CheckpointError, ConfigError, Interrupted, LdmkitError
+from ldmkit.errors import CheckpointError, ConfigError
+from ldmkit.records import LOCK, ended_by, is_held
 from ldmkit.registry.components import MULTIPLE
 from ldmkit.registry.composing import part_nodes
 from ldmkit.registry.discovery import Plugin, registry
 
-SWEEP, JOBS, LOCK = "sweep.json", "jobs", ".lock"
-"""Files of a sweep's directory; a run's directory has a lock of the same name, held while it goes on."""
+SWEEP, JOBS = "sweep.json", "jobs"
+"""Files of a sweep's directory, which has a lock as a run's has."""
 LENGTH = 12
 """Hexadecimal digits of an id."""
 
@@ -68,10 +69,8 @@ class Job:
 
     def ended(self, error: BaseException, code: int) -> Job:
         """This job, ended by ``error`` with exit ``code``."""
-        text = " ".join(str(error).split())
-        named = text if isinstance(error, LdmkitError) else f"{type(error).__name__}: {text}".rstrip(": ")
-        stopped = isinstance(error, Interrupted | KeyboardInterrupt)
-        return replace(self, state="interrupted" if stopped else "failed", code=code, error=named)
+        state, said = ended_by(error)
+        return replace(self, state=state, code=code, error=said)
 
 
 @dataclass(frozen=True)
@@ -159,18 +158,10 @@ def read_job(directory: Path, job: str) -> Job | None:
     run = Path(os.path.normpath(directory / kept.run)) if kept.run else None
     if run is not None and not run.is_dir():
         return None
-    dead = kept.state == "going on" and not (run and _held(run / LOCK))
+    dead = kept.state == "going on" and not (run and is_held(run))
     return replace(kept, run=run, state="interrupted" if dead else kept.state)
 
 
 def _began(record: Path) -> str:
     """The name of a job's run, which begins with its time."""
     return str(read_json(record).get("run", ""))
-
-
-def _held(lock: Path) -> bool:
-    try:
-        with FileLock(lock, timeout=0):
-            return False
-    except Timeout:
-        return True

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ldmkit.registry import source
 from ldmkit.registry.discovery import registry
 
 Install = Callable[..., Path]
@@ -39,6 +40,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         module: str,
         *,
         version: str = "1.0",
+        group: str = "ldmkit",
         entry: str | None = None,
         target: str | None = None,
         files: Mapping[str, str] | None = None,
@@ -51,8 +53,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         info = site / f"{package}-{version}.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
-        (info / "entry_points.txt").write_text(f"[ldmkit]\n{entry or distribution} = {target or package}\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{entry or distribution} = {target or package}\n")
         registry.cache_clear()
+        source.code_digest.cache_clear()
         return site
 
     registry.cache_clear()

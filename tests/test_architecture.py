@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib.metadata
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,7 @@ def test_every_plugin_of_the_repository_is_under_the_contracts() -> None:
         ("['plugins']", {"torch", "hydra", "omegaconf", "numpy"}),
         ("['ls']", {"torch", "hydra", "omegaconf", "numpy"}),
         ("['show', 'denoiser', 'unet']", {"torch", "hydra", "omegaconf", "numpy"}),
+        ("['runs']", {"torch", "hydra", "omegaconf", "numpy"}),
         ("['run', '--help']", {"torch"}),
         ("['run', '--cfg', 'job', 'cond=[text,class]']", {"torch"}),
     ],
@@ -170,6 +173,58 @@ def test_every_plugin_folder_has_its_entry_point() -> None:
 def test_no_python_file_lies_in_a_conf_folder() -> None:
     places = [ROOT / "conf", *(ROOT / "plugins").glob("*/conf")]
     assert [path for place in places for path in place.rglob("*.py")] == []
+
+
+# Names of parts
+
+FIELD = {
+    "class",
+    "first-stage",
+    "image",
+    "lpips",
+    "none",
+    "prompt",
+    "scalar",
+    "semantic",
+    "size",
+    "text",
+    "train",
+    "x0",
+}
+"""Words of the field that are names of parts too: kinds and names of fields, a split, a stage, a package, a network."""
+
+EXAMPLES = {"cli.py", "models.py", "registry/overrides.py", "runs.py"}
+"""Modules whose messages show a choice such as model=kl-f8, as something to type."""
+
+
+def kernel_texts() -> Iterator[tuple[str, str]]:
+    """Yield each text in the kernel's code, with its module: not what documents it."""
+    for path in sorted((ROOT / "ldmkit").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+                yield path.relative_to(ROOT / "ldmkit").as_posix(), node.value
+
+
+def names_of_parts() -> set[str]:
+    own = [plugin for plugin in registry().plugins if plugin.distribution == "ldmkit"]
+    parts = {part.name for plugin in own for part in plugin.components}
+    return parts | {option for _, option, plugin in registry().options() if plugin in own}
+
+
+def test_the_kernel_knows_no_part_by_its_name() -> None:
+    names = names_of_parts()
+    assert names >= FIELD
+    assert [(module, text) for module, text in kernel_texts() if text in names - FIELD] == []
+
+
+def test_the_kernel_chooses_no_part() -> None:
+    names = "|".join(sorted(map(re.escape, names_of_parts()), key=len, reverse=True))
+    choice = re.compile(rf"\b(?:{'|'.join(KINDS)})=\[?(?:{names})(?![\w-])")
+    found = [(module, chosen[0]) for module, text in kernel_texts() if (chosen := choice.search(text))]
+    assert [(module, chosen) for module, chosen in found if module not in EXAMPLES] == []
+    assert {module for module, _ in found} == EXAMPLES
 
 
 # Options

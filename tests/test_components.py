@@ -79,7 +79,7 @@ def cases() -> Iterator[Any]:
 
 @cache
 def suite(kind: str, option: str, overrides: tuple[str, ...]) -> type[Suite]:
-    return type("Registered", (SUITES[kind],), {"option": option, "overrides": overrides})
+    return type("Registered", (SUITES[kind],), {"component": option, "overrides": overrides})
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import statistics
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 import torch
 import yaml
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import ldmkit
 from ldmkit import models
@@ -21,6 +24,7 @@ from ldmkit.models import build_first_stage, parameters
 from ldmkit.registry.composing import Composer
 from ldmkit.registry.discovery import kernel_conf
 from ldmkit.specs import DataSpec, FieldSpec
+from ldmkit.values import Conditioning
 
 EXPERIMENTS = kernel_conf() / "experiment"
 FILES = {path.relative_to(EXPERIMENTS).with_suffix("").as_posix(): path for path in sorted(EXPERIMENTS.rglob("*.yaml"))}
@@ -107,6 +111,9 @@ def test_a_recipe_changes_only_keys_that_there_are(name: str, composer: Composer
         ]
 
     body = yaml.safe_load(FILES[name].read_text())
+    body.pop("hydra", None)
+    for key in set(re.findall(r"\$\{[^}]*?scale\.(\w+)", FILES[name].read_text())) & body.get("scale", {}).keys():
+        del body["scale"][key]  # what the recipe itself reads
     choices = [entry for entry in body.pop("defaults", []) if entry != "_self_"]
     lines = [f"{group.removeprefix('override /')}={value}" for entry in choices for group, value in entry.items()]
     assert unknown(body, composer.compose([line.replace(" ", "").replace("'", "") for line in lines]), "") == []
@@ -200,3 +207,44 @@ def test_text_to_image_has_the_papers_number_of_parameters_in_all(composer: Comp
     model = build(composer.compose(["+experiment=paper/txt2img-1p4B-kl-f8"]), clip)
     assert parameters(model.denoiser) == 872_300_484
     assert parameters(model.conditioners) + 30522 * 1280 + 30522 == 581_994_042
+
+
+# Figure 6 of the paper
+
+
+def test_the_compression_sweep_alone_is_five_models_two_budgets_and_three_seeds(composer: Composer) -> None:
+    jobs = [frozenset(job) for job in composer.jobs(["+experiment=compression-sweep"])]
+    models = ("identity", "kl-f2", "kl-f4", "kl-f8", "kl-f16")
+    assert set(jobs) == {
+        frozenset({"+experiment=compression-sweep", f"model={model}", f"train.denoiser.steps={steps}", f"seed={seed}"})
+        for model in models
+        for steps in (200, 800)
+        for seed in (0, 1, 2)
+    }
+    assert len(jobs) == 30
+
+
+def test_the_command_line_wins_over_what_a_recipe_sweeps_over(composer: Composer) -> None:
+    asked = ["+experiment=compression-sweep", "model=kl-f4", "train.denoiser.steps=10", "seed=1,2"]
+    assert [set(job) for job in composer.jobs(asked)] == [{*asked[:3], "seed=1"}, {*asked[:3], "seed=2"}]
+
+
+def test_a_step_of_the_compression_sweep_costs_the_same_with_every_first_stage(composer: Composer) -> None:
+    costs = []
+    for model in ("identity", "kl-f2", "kl-f4", "kl-f8", "kl-f16"):
+        config = composer.compose(["+experiment=compression-sweep", f"model={model}"])
+        built = models.build(config)
+        spec, told = built.first_stage.spec, built.conditioners.spec
+        batch, side = config["train"]["denoiser"]["batch_size"], built.data.size // spec.factor
+        z_t = torch.zeros(batch, spec.channels, side, side, device="meta")
+        tokens = torch.zeros(batch, config["cond"]["text"]["length"], told.tokens, device="meta")
+        caption = Conditioning(tokens=tokens, vector=torch.zeros(batch, told.vector, device="meta"))
+        with FlopCounterMode(display=False) as counter:
+            built.denoiser.to("meta")(z_t, torch.zeros(batch, device="meta"), caption).sum().backward()
+        costs.append(counter.get_total_flops() / 1e9)
+    assert costs == pytest.approx([statistics.mean(costs)] * 5, rel=0.04)
+
+
+def test_a_first_stage_without_a_row_in_the_compression_sweep_is_refused(composer: Composer) -> None:
+    with pytest.raises(ConfigError, match=r"scale.by_factor.f32.* did you mean 'scale.by_factor.f"):
+        composer.compose(["+experiment=compression-sweep", "model=kl-f32"])

@@ -180,7 +180,7 @@ def test_a_part_of_the_images_is_taken_from_the_beginning(first: Path, place: Pa
         (
             ["task.run=nowhere"],
             CheckpointError,
-            "'nowhere' is neither a finished run nor a checkpoint. Finished runs here",
+            "there is no run 'nowhere'. There is: ",
         ),
         (["task.count=0"], ConfigError, "task.count is 0 but must be 1 or more"),
         (["data=folder", "data.path=nowhere"], DataError, "nowhere"),

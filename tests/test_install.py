@@ -69,6 +69,7 @@ def test_the_wheel_holds_the_packages_their_configs_and_nothing_else(dist: Path)
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == PACKAGES
     assert {"ldmkit/py.typed", "ldmkit/conf/config.yaml", "ldmkit/conf/scale/demo.yaml"} <= set(names)
+    assert {"ldmkit/templates/pyproject.toml.txt", "ldmkit/templates/part/cond.py.txt"} <= set(names)
     assert {"ldmkit_first_stages/conf/model/kl-f8.yaml", "ldmkit_tasks/report.html.jinja"} <= set(names)
     assert not [name for name in names if "tests/" in name or "__pycache__" in name]
 

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 import ldmkit
 from ldmkit.errors import CheckpointError, ConfigError, DataError, LdmkitError
 from ldmkit.pictures import read_metadata
+from ldmkit.records import read_run
 from ldmkit.run import job
 from ldmkit.values import to_uint8
 
@@ -60,6 +61,10 @@ def test_a_run_leaves_a_checkpoint_pictures_metrics_and_a_report(first: Path) ->
     assert metrics["seconds"].keys() >= {"conditioners", "first-stage", "latents", "denoiser", "samples", "total"}
     assert metrics["reused"] == []
     assert len(list((first / "samples").glob("0*.png"))) == 8
+    ended = read_run(first)
+    assert ended.state == "finished"
+    stored = {stage["name"] for stage in ended.stages if stage["digest"]}
+    assert stored == {"conditioners", "first-stage", "latents", "denoiser"}
     assert (first / "samples" / "grid.png").is_file()
     assert (first / "samples" / "preview-00000010.png").is_file()
     assert (first / "report.html").is_file()
@@ -130,6 +135,8 @@ def test_one_signal_stops_after_the_step_saves_and_says_how_to_go_on(
     (run,) = tmp_path.glob("outputs/runs/*")
     assert process.returncode == code, error
     assert f"ldmkit run resume={run.name}" in error
+    assert read_run(run).state == "interrupted"
+    assert "stopped in stage denoiser" in read_run(run).error
     assert "Traceback" not in error
     assert list((run / "checkpoints" / "denoiser").glob("step-*"))
     resumed = ldmkit_process(tmp_path, "run", f"resume={run.name}")
@@ -164,7 +171,7 @@ def test_a_job_that_its_scheduler_preempts_saves_and_goes_on_in_the_same_run(tmp
 
 def test_resuming_what_is_not_there_creates_nothing_and_names_the_runs(first: Path, place: Path) -> None:
     before = set(place.glob("outputs/runs/*"))
-    there = r"no run 'nowhere' to go on with\. There is: (\d{8}-\d{6}-[0-9a-f]{4}(, )?)+$"
+    there = r"there is no run 'nowhere'\. There is: (\d{8}-\d{6}-[0-9a-f]{4}(, )?)+$"
     with pytest.raises(CheckpointError, match=there):
         run_job(place, "resume=nowhere")
     assert set(place.glob("outputs/runs/*")) == before
@@ -227,7 +234,9 @@ def pictures(directory: Path, count: int = 40, captions: bool = True) -> Path:
     return directory
 
 
-def test_own_images_train_and_a_corrupt_one_is_left_out_and_named(tmp_path: Path) -> None:
+def test_own_images_train_and_a_corrupt_one_is_left_out_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = pictures(tmp_path / "photos", 120)
     (folder / "broken.png").write_bytes((folder / "000.png").read_bytes()[:60])
     (folder / "broken.txt").write_text("a broken picture")
@@ -236,6 +245,8 @@ def test_own_images_train_and_a_corrupt_one_is_left_out_and_named(tmp_path: Path
     assert [entry["what"] for entry in kept["skipped"]] == ["broken.png"]
     assert len(list((run / "samples").glob("0*.png"))) == 8
     assert "prompt" not in json.loads((run / "metrics.json").read_text())  # nothing can verify photographs
+    for name, what in (("verified", "reconstructed"), ("prompt", "sampled")):
+        assert f"metric {name}: nothing to measure in what this run has {what}" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -295,3 +306,18 @@ def test_a_run_that_cannot_work_says_so_in_one_line_before_it_trains(
         run_job(tmp_path, *overrides)
     assert "\n" not in str(raised.value)
     assert not list(tmp_path.glob("outputs/store/*"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["sampler.steps=300", "sampler.spacing=compvis"], "compvis cannot make 300 steps"),
+        (["guidance.scale={text: 4, semantic: 2}"], r"scales for text, semantic, but .* cond is \[text\]"),
+    ],
+)
+def test_a_mistake_that_no_data_are_needed_to_find_leaves_nothing_behind(
+    tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run_job(tmp_path, *overrides)
+    assert not list(tmp_path.iterdir())

@@ -20,7 +20,8 @@ from ldmkit.registry.composing import Composer
 from ldmkit.registry.discovery import registry
 from ldmkit.specs import DataSpec
 from ldmkit.testing.fields import DATA, made_up, pictures
-from ldmkit.values import to_pixels
+from ldmkit.testing.outputs import normal, randomise
+from ldmkit.values import Conditioning, to_pixels
 
 ROWS = 2
 NEEDED = {"hf-text": {"path": "{clip}"}, "scalar": {"field": "weight"}}
@@ -72,10 +73,7 @@ def trains_and_samples(model: LatentDiffusion, directory: Path) -> None:
     images = pictures(ROWS, 3, size, size)
     fields = {**made_up(model.data, ROWS), **model.observe(images)}
     needed = {name: fields[name] for name in model.conditioners.needs}
-    for name, part in model.conditioners.items():
-        (directory / name).mkdir()
-        part.fit(made_up(model.data, 16), directory / name)
-        part.restore(directory / name)
+    fit(model, directory)
     z0 = model.encode(to_pixels(images))
     trained = [weight for part in (model.denoiser, model.conditioners) for weight in part.parameters()]
     optimizer = torch.optim.SGD([weight for weight in trained if weight.requires_grad], lr=1e-3)
@@ -86,6 +84,14 @@ def trains_and_samples(model: LatentDiffusion, directory: Path) -> None:
     assert loss.isfinite()
     assert drawn.shape == images.shape
     assert drawn.isfinite().all()
+
+
+def fit(model: LatentDiffusion, directory: Path) -> None:
+    """Let every conditioner learn what it learns from data, in ``directory``."""
+    for name, part in model.conditioners.items():
+        (directory / name).mkdir()
+        part.fit(made_up(model.data, 16), directory / name)
+        part.restore(directory / name)
 
 
 def check(model: str, denoiser: str, conds: Sequence[str], clip: Path, directory: Path) -> None:
@@ -119,3 +125,44 @@ def test_two_conditioners_go_together(denoiser: str, pair: tuple[str, str], clip
 def test_all_conditioners_go_together_and_none_is_one_of_them(denoiser: str, clip: Path, tmp_path: Path) -> None:
     check("kl-f8", denoiser, CONDS, clip, tmp_path)
     check("kl-f8", denoiser, [], clip, tmp_path)
+
+
+@pytest.mark.parametrize("cond", CONDS)
+@pytest.mark.parametrize("denoiser", DENOISERS)
+def test_of_a_row_that_is_dropped_nothing_is_heard(denoiser: str, cond: str, clip: Path, tmp_path: Path) -> None:
+    """The denoiser then answers what it answers to the null, bit for bit, whatever the row's fields are."""
+    model = together("kl-f8", denoiser, [cond], clip)
+    fit(model, tmp_path)
+    randomise(model.denoiser)
+    part, images = model.conditioners.items()[0][1], pictures(2 * ROWS, 3, 32, 32)
+    part.dropout = 1.0
+    told = {**made_up(model.data, 2 * ROWS), **model.observe(images)}
+    random, z, t = RowRandom.of(0, "denoiser", 0, range(ROWS)), normal("z", ROWS, 4, 4, 4), torch.tensor([3.0, 700.0])
+    with torch.no_grad():
+        expected = model.denoiser(z, t, model.conditioners.null(ROWS, (4, 4)))
+        for rows in (slice(0, ROWS), slice(ROWS, None)):
+            fields = {name: told[name][rows] for name in model.conditioners.needs}
+            assert torch.equal(model.denoiser(z, t, model.conditioners.with_dropout(fields, (4, 4), random)), expected)
+        part.dropout = 0.0
+        heard = model.denoiser(z, t, model.conditioners.with_dropout(fields, (4, 4), random))
+    assert not torch.equal(heard, expected)
+
+
+@pytest.mark.parametrize(("cond", "keys"), [("semantic", {}), ("low-res", {"noise": 0.0})])
+@pytest.mark.parametrize("denoiser", DENOISERS)
+def test_a_silent_map_leaves_what_the_unconditional_model_computes(
+    denoiser: str, cond: str, keys: dict[str, Any], clip: Path
+) -> None:
+    """Bit for bit, by the same weights less those of the map's channels: their null is zeros, and gives no more."""
+    config = {**copy.deepcopy(base()), "denoiser": node("denoiser", denoiser)}
+    data = DataSpec(size=32, channels=3, fields=DATA.fields)
+    alone = build(config, data).denoiser
+    model = build({**config, "cond": {cond: {**node("cond", cond)[cond], **keys}}}, data)
+    randomise(model.denoiser)
+    weights = model.denoiser.state_dict()
+    same = {name: weights[name][tuple(map(slice, value.shape))] for name, value in alone.state_dict().items()}
+    assert sum(value.shape != weights[name].shape for name, value in same.items()) == 1  # of the first layer
+    alone.load_state_dict(same)
+    z, t = normal("z", ROWS, 4, 4, 4), torch.tensor([3.0, 700.0])
+    with torch.no_grad():
+        assert torch.equal(model.denoiser(z, t, model.conditioners.null(ROWS, (4, 4))), alone(z, t, Conditioning()))

@@ -19,7 +19,7 @@ from ldmkit.errors import Interrupted
 from ldmkit.models import build_data
 from ldmkit.run import job
 from ldmkit.stages.denoiser import DenoiserTrainee
-from ldmkit.values import Conditioning, to_uint8
+from ldmkit.values import to_uint8
 
 SHORT = [
     "scale=smoke",
@@ -93,6 +93,19 @@ def test_a_loaded_model_observes_and_draws_as_the_run_did(whole: Path) -> None:
         assert np.abs(shown.transpose(2, 0, 1) - to_uint8(drawn)[index].numpy()).max() <= 1
 
 
+def test_another_noise_of_sampling_trains_nothing_again_and_draws_something_else(whole: Path, place: Path) -> None:
+    noisy = run_job(place, ALL, "cond.low-res.sampling_noise=0.3")
+    assert set(metrics(noisy)["reused"]) == {"conditioners", "first-stage", "latents", "denoiser"}
+    assert metrics(whole)["reused"] == []
+    one, two = (np.array(Image.open(run / "samples" / "00000.png")) for run in (whole, noisy))
+    assert (one != two).any()
+    low = torch.full((1, 3, 8, 8), 128, dtype=torch.uint8)
+    picture = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    told = {"low_res": low, "image": picture, "mask": torch.ones(1, 32, 32, dtype=torch.bool)}
+    typed = ldmkit.load(whole, settings={"cond.low-res.sampling_noise": 0.3})
+    assert torch.equal(typed.sample(told), ldmkit.load(noisy).sample(told))
+
+
 def test_what_is_observed_is_a_function_of_the_step_and_the_row() -> None:
     model = ldmkit.build(ldmkit.compose(["scale=smoke", "cond=[inpaint]"]))
     images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
@@ -132,29 +145,6 @@ def test_inpainting_is_measured_on_known_pixels_as_drawn_and_by_the_caption_as_c
     assert 0 < found["inpainting"]["known_share"] < 1
     assert found["prompt"]["count"] == 3
     assert found["protocol"]["known-pixels"]["on"] == "drawn"
-
-
-def test_a_silent_low_resolution_picture_gives_the_unconditional_pass_bit_for_bit() -> None:
-    told = ldmkit.build(ldmkit.compose(["scale=smoke", "cond=[low-res]", "cond.low-res.noise=0"]))
-    alone = ldmkit.build(ldmkit.compose(["scale=smoke", "cond=[]"]))
-    noise = torch.Generator().manual_seed(0)
-    weights = {
-        name: torch.randn(value.shape, generator=noise) * 0.1 for name, value in told.denoiser.state_dict().items()
-    }
-    told.denoiser.load_state_dict(weights)
-    channels = told.first_stage.spec.channels
-    same = {
-        name: weights[name][:, :channels] if value.shape != weights[name].shape else weights[name]
-        for name, value in alone.denoiser.state_dict().items()
-    }
-    assert sum(value.shape != weights[name].shape for name, value in same.items()) == 1  # the first convolution
-    alone.denoiser.load_state_dict(same)
-    z, t = torch.randn(3, channels, 4, 4, generator=noise), torch.tensor([1.0, 500.0, 999.0])
-    null = told.conditioners.null(3, (4, 4))
-    with torch.no_grad():
-        expected = alone.denoiser(z, t, Conditioning())
-        got = told.denoiser(z, t, null)
-    assert torch.equal(got, expected)
 
 
 def test_dropout_makes_rows_null_and_leaves_what_is_observed() -> None:

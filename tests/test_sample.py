@@ -75,6 +75,34 @@ def test_a_negative_prompt_reaches_the_model_for_each_picture_and_stands_in_its_
     assert read_metadata(tmp_path / "00001.png")["negative_prompt"] == "a blue square"
 
 
+def test_a_key_that_only_sampling_reads_can_have_another_value(text: str, tmp_path: Path) -> None:
+    drawn = {}
+    for name, words in {
+        "run": [],
+        "other": ["--set", "guidance.threshold=0.5", "--set", "guidance.threshold_floor=0.1"],
+        "same": ["--set", "guidance.scale=2", "--set", "guidance.interval=[0, 1e9]"],
+    }.items():
+        main([text, "a red circle", *words, "--out", str(tmp_path / name)])
+        drawn[name] = pixels(tmp_path / name / "00000.png")
+    assert (drawn["run"] != drawn["other"]).any()
+    assert (drawn["run"] == drawn["same"]).all()
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("denoiser.dropout=0.5", "denoiser.dropout is no key of this run that sampling reads.*There is: guidance"),
+        ("guidance.scale", "--set guidance.scale has no value; write --set guidance.scale=VALUE"),
+        ("guidance.scale=[1", r"--set guidance.scale=\[1: '\[1' is no YAML"),
+        ("guidance.scale=large", "guidance.scale"),
+    ],
+)
+def test_a_setting_that_is_none_is_one_line(text: str, tmp_path: Path, word: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as raised:
+        main([text, "a red circle", "--set", word, "--out", str(tmp_path)])
+    assert "\n" not in str(raised.value)
+
+
 def test_a_negative_prompt_needs_a_text_field(both: str, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "map.png")
     with pytest.raises(ConfigError, match="--negative: this model takes no single prompt"):
@@ -153,7 +181,8 @@ def test_a_size_is_a_side_or_height_by_width(size: str, shape: tuple[int, ...], 
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        ("33", "33x33 does not divide by the first stage's factor 8"),
+        ("33", r"33x33 pixels cannot be: .* of 16 \(factor 8 of the first stage, times 2 of .* that can is 32x32"),
+        ("40x64", "the nearest that can is 32x64"),
         ("0", "--size takes pixels, as 512 or 512x768"),
         ("64x", "--size takes pixels"),
         ("1x2x3", "--size takes pixels"),
@@ -373,7 +402,7 @@ def test_pictures_of_wrong_mode_size_or_none_at_all_are_refused_in_one_line(
         ("fill", ["--image", image, "--mask", str(tmp_path / "black.png")], "has no white pixel: nothing is missing"),
         ("fill", ["--image", image, "--mask", clear], "the mask .* is of mode RGBA; save it as grey"),
         ("fill", ["--image", image, "--mask", image + "x"], "cannot read the mask"),
-        ("fill", ["--image", odd, "--mask", half_white(tmp_path / "m.png", 7, 7)], "7x7 does not divide by .* 4"),
+        ("fill", ["--image", odd, "--mask", half_white(tmp_path / "m.png", 7, 7)], "7x7 pixels cannot be: .* is 8x8"),
         ("fill", ["--image", odd, "--mask", mask], "several sizes: 7x7 by 'image', 40x24 by 'mask'"),
         ("twice", ["--image", image], "several fields of kind image: image, low_res; say which: --field "),
         ("fill", ["--image", image, "--field", f"image={image}"], "'image' is given twice, the first time by --image"),

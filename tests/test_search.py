@@ -15,7 +15,7 @@ import pytest
 from ldmkit.cli import main
 from ldmkit.errors import DataError
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of optuna 2 and what it imports
+pytestmark = pytest.mark.filterwarnings("ignore:The ``declarative_base")  # optuna 2 calls it as SQLAlchemy 1 had it
 
 OPTUNA = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_jobs=1", "hydra.sweeper.sampler.seed=1"]
 SEARCH = [*OPTUNA, "returns=prompt.all", "guidance.scale=interval(1,6)", "sampler.steps=range(2,9)"]

@@ -67,8 +67,17 @@ def test_it_goes_away_from_what_the_weaker_model_would_draw(weak: Path, strong: 
     assert (model.sample(ASKED, steps=2) - alone).abs().max() > 1e-3
 
 
+def test_it_is_looked_up_where_the_runs_of_this_one_lie(place: Path) -> None:
+    elsewhere = ["outputs=elsewhere", "train.denoiser.steps=1"]
+    weak = run(place, *elsewhere)
+    strong = run(place, *elsewhere, "guidance=autoguidance", f"guidance.run={weak.name}")
+    assert weak.parent == strong.parent == place / "elsewhere" / "runs"
+    with pytest.raises(CheckpointError, match=f"There is no finished run in {Path('nowhere/runs')}"):
+        run(place, "outputs=nowhere", "guidance=autoguidance", f"guidance.run={weak.name}")
+
+
 def test_a_run_that_is_not_there_is_told_before_anything_is_built() -> None:
-    with pytest.raises(CheckpointError, match="'nowhere' is neither a finished run nor a checkpoint"):
+    with pytest.raises(CheckpointError, match="there is no run 'nowhere'"):
         ldmkit.build(ldmkit.compose(["scale=smoke", "guidance=autoguidance", "guidance.run=nowhere"]))
 
 

@@ -27,6 +27,21 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def differences(before: Any, now: Any, where: str = "") -> list[str]:
+    """Say where two values of plain data differ, ``cond.text.code was 'a' and is 'b'``; nothing where they do not."""
+    if digest_of(before) == digest_of(now):
+        return []
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        keys = dict.fromkeys([*before, *now])
+        below = [(before.get(key), now.get(key), f"{where}.{key}" if where else str(key)) for key in keys]
+        return [line for values in below for line in differences(*values)]
+    return [f"{where or 'it'} was {_shown(before)} and is {_shown(now)}"]
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:37]}..."
+
+
 @dataclass(frozen=True)
 class Artifact:
     """A stage's committed result: its directory, the digest of its content, and whether it was there before."""

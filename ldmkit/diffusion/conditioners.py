@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import fields as fields_of
 from typing import Any
 
 import torch
@@ -107,6 +106,8 @@ class Conditioners(nn.Module):
         return {name: part.null(batch, latent_size) for name, part in self.items()}
 
     def _join(self, conditionings: Mapping[str, Conditioning]) -> Conditioning:
+        for name, part in self.items():
+            check_conditioning(conditionings[name], part.spec, f"cond '{name}'")
         device = _common_device(conditionings)
         conditionings = {name: c.to(device) for name, c in conditionings.items()}
         tokens, masks = [], []
@@ -170,13 +171,20 @@ def _observed(parts: Mapping[str, Conditioner]) -> dict[str, FieldSpec]:
     return specs
 
 
-def check_conditioning(conditioning: Conditioning, spec: CondSpec, where: str) -> None:
+def check_conditioning(conditioning: Any, spec: CondSpec, where: str) -> None:
     """Raise ConfigError when a conditioner yields other forms or widths than its ``spec`` declares."""
-    got: dict[str, Any] = {f.name: getattr(conditioning, f.name) for f in fields_of(conditioning)}
-    widths = {
-        "tokens": got["tokens"].shape[2] if got["tokens"] is not None else 0,
-        "vector": got["vector"].shape[1] if got["vector"] is not None else 0,
-        "map": got["map"].shape[1] if got["map"] is not None else 0,
-    }
+    if not isinstance(conditioning, Conditioning):
+        raise ConfigError(f"{where} yields a {type(conditioning).__name__}; it must yield a Conditioning")
+    widths = {}
+    for form, (shape, axis) in _SHAPES.items():
+        value = getattr(conditioning, form)
+        if value is not None and (not isinstance(value, Tensor) or value.ndim != len(shape)):
+            got = tuple(value.shape) if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise ConfigError(f"{where} yields {form} {got}; it must be a tensor ({', '.join(shape)})")
+        widths[form] = 0 if value is None else value.shape[axis]
     if CondSpec(**widths) != spec:
         raise ConfigError(f"{where} yields {CondSpec(**widths)} but declares {spec}")
+
+
+_SHAPES = {"tokens": ("BMD", 2), "vector": ("BE", 1), "map": ("BKhw", 1)}
+"""Of each form the letters of its shape, and which of them its spec declares."""

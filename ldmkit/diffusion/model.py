@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from ldmkit.artifacts.random import RowRandom
 from ldmkit.diffusion.conditioners import Conditioners
 from ldmkit.diffusion.editing import Original, invert
-from ldmkit.diffusion.estimate import X0Estimate
+from ldmkit.diffusion.estimate import WithVariance, X0Estimate
 from ldmkit.diffusion.given import check_fields, picture_size, rows_of, specs_of
 from ldmkit.diffusion.latent_space import LatentSpace
 from ldmkit.diffusion.statistics import LatentStatistics
@@ -66,12 +67,22 @@ class LatentDiffusion(nn.Module):
     def latent_size(self, size: tuple[int, int] | None = None) -> tuple[int, int]:
         """(h, w) of the latent grid of an image of ``size`` (H, W) pixels, by default the size trained on."""
         height, width = size or (self.data.size, self.data.size)
-        factor = self.first_stage.spec.factor
         if min(height, width) < 1:
             raise ConfigError(f"an image of {height}x{width} has no pixels")
-        if height % factor or width % factor:
-            raise ConfigError(f"an image of {height}x{width} does not divide by the first stage's factor {factor}")
+        self._check_multiple("an image", height, width)
+        factor = self.first_stage.spec.factor
         return height // factor, width // factor
+
+    def _check_multiple(self, what: str, *sides: int) -> None:
+        """Raise ConfigError where ``sides``, in pixels, are not what first stage and denoiser can take."""
+        factor, more = self.first_stage.spec.factor, self.denoiser.multiple
+        unit = factor * more
+        if any(side % unit for side in sides):
+            got, near = ("x".join(map(str, each)) for each in (sides, [max(1, round(s / unit)) * unit for s in sides]))
+            raise ConfigError(
+                f"{what} of {got} pixels cannot be: sides must be multiples of {unit} "
+                f"(factor {factor} of the first stage, times {more} of the denoiser); the nearest that can is {near}"
+            )
 
     def check_weaker(self) -> None:
         """Raise ConfigError where the weaker model was trained on other latents; statistics name their first stage."""
@@ -159,18 +170,19 @@ class LatentDiffusion(nn.Module):
             for start in range(0, total, batch_size):
                 rows = slice(start, min(start + batch_size, total))
                 part, unwanted = ({name: value[rows] for name, value in each.items()} for each in (fields, negative))
-                estimate: ConditionalDenoise = self._estimate(part, unwanted, len(seeds[rows]), latent_size)
-                if windows:
-                    estimate = windows.over(estimate, latent_size)
+                estimate = self._estimate(part, unwanted, len(seeds[rows]), latent_size)
                 begin = None if original is None else original[rows]
                 drawn = self._noise(seeds[rows], latent_size) if noise is None else noise[rows].to(self.device)
-                z0 = self._sample(estimate, seeds[rows], drawn, begin, steps=steps, on_step=on_step)
+                z0 = self._sample(estimate, windows, seeds[rows], drawn, begin, steps=steps, on_step=on_step)
                 decoded = self.decode(z0, tiling) if begin is None else begin.paste(self.decode(z0, tiling))
                 pictures.append(self.conditioners.paste(decoded, to_device(part, decoded.device)) if paste else decoded)
         return torch.cat(pictures) if pictures else torch.empty(0, self.data.channels, *(size or (self.data.size,) * 2))
 
     def _windows(self, window: int | None) -> Windows | None:
-        return None if window is None else Windows(max(window // self.first_stage.spec.factor, 1))
+        if window is None:
+            return None
+        self._check_multiple("a window", window)
+        return Windows(window // self.first_stage.spec.factor)
 
     @torch.no_grad()
     def invert(self, images: Tensor, fields: Fields | None = None, *, steps: int = 100) -> Tensor:
@@ -192,7 +204,8 @@ class LatentDiffusion(nn.Module):
 
     def _sample(
         self,
-        estimate: ConditionalDenoise,
+        estimate: X0Estimate,
+        windows: Windows | None,
         seeds: Sequence[int],
         noise: Tensor,
         original: Original | None,
@@ -200,13 +213,19 @@ class LatentDiffusion(nn.Module):
         steps: int,
         on_step: OnStep,
     ) -> Tensor:
-        denoise = self.guidance.guide(estimate, estimate.told(estimate.conditioners), estimate.told(()))
+        def seen(estimate: X0Estimate) -> ConditionalDenoise:
+            return estimate if windows is None else windows.over(estimate, (noise.shape[2], noise.shape[3]))
+
+        shown = seen(estimate)
+        denoise = self.guidance.guide(shown, shown.told(shown.conditioners), shown.told(()))
         levels = self.objective.levels(steps, self.sampler.spacing).to("cpu")
         z = levels.scale[0] * noise
         if original is not None:
             known, levels = self.encode(original.images), original.left(levels)
             denoise = original.kept(denoise, known, noise)
             z = levels.alpha[0] * known + levels.sigma[0] * noise
+        if self.sampler.learned_variance:
+            denoise = WithVariance(denoise, seen(replace(estimate, of_variance=True)))
         random = RowRandom([(seed, "sample") for seed in seeds])
         return self.sampler.sample(denoise, z, levels, random, on_step)
 

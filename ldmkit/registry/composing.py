@@ -16,7 +16,7 @@ import copy
 import dataclasses
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -76,8 +76,10 @@ def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
     return Composer().compose(overrides)
 
 
-def check(config: Mapping[str, Any]) -> RunConfig:
+def check(config: Mapping[str, Any], kinds: Collection[str] = frozenset(KINDS)) -> RunConfig:
     """Check every node of a composed ``config`` against the class it is for, and return the kernel's own part.
+
+    With ``kinds``, parts of other kinds are left alone: who loads a checkpoint needs the parts that it is made of.
 
     Raises ConfigError for names that no plugin provides, unknown and missing keys, and wrong types.
     """
@@ -86,6 +88,8 @@ def check(config: Mapping[str, Any]) -> RunConfig:
     refuse_interpolations(config, "")
     run = _check_kernel(config)
     for kind, where, node in part_nodes(config):
+        if kind not in kinds:
+            continue
         if not isinstance(node, Mapping) or not isinstance(node.get("name"), str):
             leftover = kind in MULTIPLE and isinstance(node, Mapping)
             way = f"leave its keys out with ~{where}" if leftover else f"type {kind}=OPTION"
@@ -177,30 +181,34 @@ class Composer:
         return self._resolved(config, overrides)
 
     def jobs(self, overrides: Sequence[str]) -> Iterator[list[str]]:
-        """Yield the overrides of each job of a sweep, checking every element of it on the way."""
+        """Yield the overrides of each job of a sweep, checking every element of it on the way.
+
+        What a recipe sweeps over by itself comes first; ``overrides`` win over it.
+        """
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
         parsed = [checks.parse(line, self.groups, _KEYS) for line in overrides]
         for override in parsed:
             self._check_name(override)
-            override.config_loader = self.loader
         checks.check_twice(parsed)
+        every = [*self._swept_by_recipe(parsed), *parsed]
+        for override in every:
+            override.config_loader = self.loader
         with _translated(overrides):
-            batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+            batches = BasicSweeper.split_arguments(every, max_batch_size=None)
         for batch in batches:
             yield from (list(job) for job in batch)
 
     def ends(self, overrides: Sequence[str]) -> list[list[str]]:
         """The overrides of two jobs of a sweep that searches: with every axis at its one end, and at its other."""
-        params = self.hydra(overrides).sweeper.get("params") or {}
         parsed = [checks.parse(line, self.groups, _KEYS) for line in overrides]
-        for key in {str(key) for key in params} - {override.key_or_group for override in parsed}:
-            parsed.append(checks.parse(f"{key}={params[key]}", self.groups, _KEYS))
         for override in parsed:
             self._check_name(override)
-            override.config_loader = self.loader
         checks.check_twice(parsed)
-        return [[checks.end(override, index) for override in parsed] for index in (0, -1)]
+        every = {override.key_or_group: override for override in [*self._swept_by_recipe(parsed), *parsed]}
+        for override in every.values():
+            override.config_loader = self.loader
+        return [[checks.end(override, index) for override in every.values()] for index in (0, -1)]
 
     def hydra(self, overrides: Sequence[str]) -> DictConfig:
         """Hydra's own part of the config, with the launcher and the sweeper of a sweep."""
@@ -217,6 +225,12 @@ class Composer:
             ConfigLoaderImpl._apply_overrides_to_config(own, config)
         found: DictConfig = config.hydra
         return found
+
+    def _swept_by_recipe(self, parsed: Iterable[Override]) -> list[Override]:
+        """What the chosen recipe names in ``hydra.sweeper.params``, as Hydra's sweeper reads it."""
+        single = [checks.line_of(each) for each in self._split(parsed)[0] if not each.is_sweep_override()]
+        params = self.base(single).hydra.sweeper.get("params") or {}
+        return [checks.parse(f"{key}={value}", self.groups, _KEYS) for key, value in params.items()]
 
     def base(self, choices: Sequence[str] = ()) -> DictConfig:
         """Compose the options that ``choices`` name, with no key changed. Kept: do not change the result."""

@@ -6,73 +6,35 @@
     registry().option_owners("cond", "text")   who carries conf/cond/text.yaml
     registry().clashes()                   what two packages provide under one name
 
-A plugin is an entry point of the group ``ldmkit`` that names a module (or an instance) with a hook ``components``. Each
-is loaded by itself: whatever goes wrong in one costs that one alone. ``LDMKIT_DISABLE=a,b`` leaves plugins out, by the
-name of the entry point or of the distribution, before they are imported. Imports neither torch nor hydra.
+A package says what it provides in one of two ways. An entry point of the group ``ldmkit.KIND``, such as
+``palette = "ldmkit_palette:Palette"`` of ``ldmkit.cond``, is itself a part, and nothing is imported to know of it. An
+entry point of the group ``ldmkit`` names a module (or an instance) with a hook ``components``, which lists any number
+of parts.
+
+Each plugin is loaded by itself: whatever goes wrong in one costs that one alone. ``LDMKIT_DISABLE=a,b`` leaves plugins
+out, by their name or their distribution's, before they are imported; ``LDMKIT_PLUGINS=a,b`` leaves out all but those
+and ldmkit's own. Imports neither torch nor hydra.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import importlib
 import importlib.metadata
 import inspect
-import os
 import re
-import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
-
-import pluggy
+from typing import Any
 
 from ldmkit.errors import ConfigError, LdmkitError, did_you_mean
 from ldmkit.registry.components import KINDS, Component
-from ldmkit.registry.hooks import API_VERSION, PluginSpec
+from ldmkit.registry.loading import entries, load, one_line
+from ldmkit.registry.plugin import ALLOW, DISABLE, Plugin, Selection
 
-GROUP = "ldmkit"
 _HERE = Path(__file__).resolve().parents[1]
-_TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plugin:
-    """One entry point: what it is called, where it comes from, and how loading it went.
-
-    ``error`` is one line where ``status`` is ``failed``; ``config_dir`` holds ``<group>/<option>.yaml``.
-    """
-
-    name: str
-    distribution: str
-    version: str
-    status: Literal["ok", "failed", "disabled"]
-    error: str = ""
-    components: tuple[Component, ...] = ()
-    package: Path | None = None
-
-    @property
-    def config_dir(self) -> Path | None:
-        """Where the package carries its option files, if it does."""
-        place = self.package / "conf" if self.package is not None else None
-        return place if place is not None and place.is_dir() else None
-
-    def digest(self) -> str:
-        """sha256 over the package's Python files: what a result of its parts depends on beside their configs."""
-        found = hashlib.sha256()
-        for path in sorted(self.package.rglob("*.py")) if self.package is not None else []:
-            name = path.relative_to(self.package).as_posix() if self.package else ""
-            if not name.startswith("tests/"):
-                found.update(f"{name}\0{path.read_text(encoding='utf-8', errors='replace')}\0".encode())
-        return found.hexdigest()
-
-    @property
-    def label(self) -> str:
-        """How messages name this plugin: its distribution, and its own name where that differs."""
-        return self.distribution if self.name == self.distribution else f"{self.distribution} ({self.name})"
 
 
 @dataclass(frozen=True)
@@ -115,7 +77,7 @@ class Registry:
         except Exception as error:
             raise LdmkitError(
                 f"{kind} '{name}' of {plugin.label} {plugin.version} cannot be imported from {component.target}: "
-                f"{_one_line(error)}"
+                f"{one_line(error)}{_extra(plugin, error)}"
             ) from error
         if not inspect.isclass(found):
             raise LdmkitError(f"{kind} '{name}' of {plugin.label}: {component.target} is not a class")
@@ -153,9 +115,11 @@ class Registry:
     def absent(self) -> str:
         """Return what to say behind 'not found': the plugins that failed to load or are disabled, or nothing."""
         failed = [plugin.label for plugin in self.plugins if plugin.status == "failed"]
-        disabled = [plugin.label for plugin in self.plugins if plugin.status == "disabled"]
         text = f". Failed to load, see 'ldmkit plugins': {', '.join(failed)}" if failed else ""
-        return text + (f". Disabled by LDMKIT_DISABLE: {', '.join(disabled)}" if disabled else "")
+        for variable in (DISABLE, ALLOW):
+            disabled = [plugin.label for plugin in self.plugins if plugin.error.endswith(variable)]
+            text += f". Disabled by {variable}: {', '.join(disabled)}" if disabled else ""
+        return text
 
 
 def kernel_conf() -> Path:
@@ -171,93 +135,21 @@ def registry() -> Registry:
 
 
 def discover() -> Registry:
-    """Load every installed plugin afresh, sorted by distribution and name: no order depends on chance."""
-    disabled = {name.strip() for name in os.environ.get("LDMKIT_DISABLE", "").split(",")} - {""}
-    return Registry(tuple(_load(*found, disabled) for found in sorted(_entries(), key=lambda found: found[:2])))
+    """Load every installed plugin afresh."""
+    selection = Selection.of_environment()
+    return Registry(tuple(load(entry, selection) for entry in entries()))
 
 
-def _entries() -> Iterator[tuple[str, str, str, importlib.metadata.EntryPoint]]:
-    """Yield (distribution, name, version, entry point) of our group.
-
-    Not ``importlib.metadata.entry_points()``, which one malformed file of any package brings down. Of two
-    distributions with one name, the first on ``sys.path`` is the one that is imported.
-    """
-    seen: set[str] = set()
-    for distribution in importlib.metadata.distributions():
-        try:
-            entries = [entry for entry in distribution.entry_points if entry.group == GROUP]
-            name, version = (distribution.name, distribution.version) if entries else ("", "")
-        except Exception:  # not readable, so nobody can tell whether it is a plugin
-            continue
-        if entries and name not in seen:
-            seen.add(name)
-            yield from ((name or "unknown", entry.name, version or "unknown", entry) for entry in entries)
-
-
-def _load(
-    distribution: str, name: str, version: str, entry: importlib.metadata.EntryPoint, disabled: set[str]
-) -> Plugin:
-    """Load one plugin, whatever it does."""
-
-    def plugin(status: Literal["ok", "failed", "disabled"], **rest: Any) -> Plugin:
-        return Plugin(name=name, distribution=distribution, version=version, status=status, **rest)
-
-    if disabled & {name, distribution}:
-        return plugin("disabled")
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # what a package prints must not mix with our output
-            found = entry.load()
-            components = _components(found)
-        return plugin("ok", components=components, package=_package(entry.module))
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # also SystemExit and whatever else a stranger raises: it costs that plugin alone
-        return plugin("failed", error=_one_line(error))
-
-
-def _components(found: Any) -> tuple[Component, ...]:
-    """Ask one plugin for its parts, on a manager of its own, and check what it says."""
-    if inspect.isclass(found):
-        raise TypeError(f"the entry point names the class {found.__name__}; name a module or an instance")
-    written_for = getattr(found, "LDMKIT_API", API_VERSION)
-    if written_for != API_VERSION:
-        raise TypeError(f"written for plugin API {written_for}; this ldmkit has {API_VERSION}")
-    manager = pluggy.PluginManager(GROUP)
-    manager.add_hookspecs(PluginSpec)
-    manager.register(found, "plugin")
-    hooks = {caller.name for caller in manager.get_hookcallers(found) or ()}
-    if unknown := hooks - {"components"}:
-        raise TypeError(f"implements hooks that do not exist: {', '.join(sorted(unknown))}; there is: components")
-    if not hooks:
-        raise TypeError("implements no hook; write a function components() under @hookimpl")
-    return _checked(manager.hook.components())
-
-
-def _checked(results: list[Iterable[Component]]) -> tuple[Component, ...]:
-    components = tuple(component for result in results for component in result)
-    seen: set[tuple[str, str]] = set()
-    for component in components:
-        if not isinstance(component, Component):
-            raise TypeError(f"components() must return Components; it returned {component!r}")
-        if component.kind not in KINDS:
-            raise TypeError(f"there is no kind of part '{component.kind}'{did_you_mean(component.kind, KINDS)}")
-        if not _TARGET.fullmatch(component.target):
-            raise TypeError(f"{component.kind} '{component.name}': '{component.target}' is not 'package.module:Class'")
-        if (component.kind, component.name) in seen:
-            raise TypeError(f"provides {component.kind} '{component.name}' twice")
-        seen.add((component.kind, component.name))
-    return components
-
-
-def _package(module: str) -> Path | None:
-    """The folder of the package; None for a module that is a single file, which has no folder of its own."""
-    file = sys.modules[module].__file__
-    return Path(file).parent if file and Path(file).name == "__init__.py" else None
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def _extra(plugin: Plugin, error: Exception) -> str:
+    """What to type where the module that is missing belongs to an extra of the plugin's distribution."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return ""
+    wanted = error.name.partition(".")[0].replace("_", "-").lower()
+    for line in importlib.metadata.distribution(plugin.distribution).requires or ():
+        found = re.match(r"""([\w.-]+)[^;]*;.*\bextra\s*==\s*["']([\w.-]+)["']""", line)
+        if found and re.sub("[-_.]+", "-", found[1]).lower() == wanted:
+            return f"; type: pip install '{plugin.distribution}[{found[2]}]'"
+    return ""
 
 
 def provided_twice(what: str, plugins: list[Plugin]) -> str:

@@ -30,7 +30,10 @@ class PluginSpec:
 
 
 class RunSpec:
-    """What the loggers that a run's config names hear. Installing a package never reaches these."""
+    """What the loggers that a run's config names hear. Installing a package never reaches these.
+
+    A logger implements one or more of them under ``ldmkit.registry.hooks.hookimpl``, with these arguments or fewer.
+    """
 
     @hookspec
     def on_start(self, config: Mapping[str, Any], directory: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from ldmkit.artifacts.checkpoint import commit, link, link_all, write_json
 from ldmkit.artifacts.store import Artifact
 from ldmkit.diffusion.model import LatentDiffusion
-from ldmkit.models import CONFIG, SPEC, STATISTICS, spec_as_json
+from ldmkit.models import CONFIG, PARTS, SPEC, STATISTICS, spec_as_json
+from ldmkit.registry.origin import origins
 from ldmkit.run import Run
 from ldmkit.training.loop import SNAPSHOTS
 
@@ -50,6 +52,7 @@ def assemble_first_stage(run: Run, first_stage: Artifact) -> str:
 def _describe(run: Run, directory: Path) -> None:
     write_json(directory / CONFIG, run.config)
     write_json(directory / SPEC, spec_as_json(run.data.spec))
+    write_json(directory / PARTS, [asdict(origin) for origin in origins(run.config)])
 
 
 def _link_weights(artifact: Artifact, directory: Path) -> None:

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ldmkit.artifacts.store import digest_of
 from ldmkit.registry.config import TrainConfig
 from ldmkit.run import Run
 from ldmkit.training.ema import EMA
@@ -43,7 +42,7 @@ def train(
         seed=run.seed,
         compute=run.compute,
         directory=run.checkpoints(stage),
-        inputs=digest_of(inputs),
+        inputs=inputs,
         snapshot_every=snapshot_every,
     )
     ema = loop.run(Listeners(on_step, on_checkpoint, run.stop.asked, previews or {}))

@@ -3,7 +3,7 @@
     from ldmkit.testing import ConditionerSuite
 
     class TestPalette(ConditionerSuite):
-        option = "palette"
+        component = "palette"
 
 pytest then checks the part that ``cond=palette`` names, built small (``scale=smoke``) as the kernel builds it. The kit
 itself needs no pytest: :func:`check` runs a suite anywhere.
@@ -77,7 +77,7 @@ def check(suite: type[Suite]) -> Iterator[tuple[str, str, str]]:
             getattr(suite(), name)()
         except SkipTest as reason:
             yield name, "skipped", str(reason)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
             yield name, "failed", f"{kind}{error}"
         else:

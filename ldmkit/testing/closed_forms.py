@@ -5,7 +5,7 @@ Latents are (B, 2, h, w) in double precision; positions are independent of each 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
@@ -32,8 +32,10 @@ class Gaussian:
 
     def denoise(self, z: Tensor, level: Levels) -> Tensor:
         """E[x0 | z]."""
-        gain = level.alpha * self.std.square() / self._variance(level)
-        return (self.mean + self._scaled(z.double() - level.alpha * self.mean, gain)).to(z.dtype)
+        here = replace(self, **{f.name: getattr(self, f.name).to(z.device) for f in fields(self)})
+        level = replace(level.to(z.device), path=None)
+        gain = level.alpha * here.std.square() / here._variance(level)
+        return (here.mean + here._scaled(z.double() - level.alpha * here.mean, gain)).to(z.dtype)
 
     def carried(self, z: Tensor, start: Levels, end: Levels) -> Tensor:
         """Where the exact solution of the ODE is at ``end``: it conserves z's whitened deviation from the mean."""

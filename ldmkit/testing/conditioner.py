@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import fields as fields_of
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
@@ -19,7 +20,8 @@ from ldmkit.errors import ConfigError
 from ldmkit.protocols import Conditioner
 from ldmkit.specs import FIELD_KINDS, DataSpec
 from ldmkit.testing.fields import DATA, STRANGE_TEXTS, Averages, made_up, pictures
-from ldmkit.testing.outputs import ROWS, ModuleSuite
+from ldmkit.testing.networks import NetworkSuite
+from ldmkit.testing.outputs import ROWS, randomise
 from ldmkit.testing.process import untouched
 from ldmkit.testing.suite import refusal
 from ldmkit.values import Conditioning, to_pixels
@@ -30,7 +32,7 @@ DROPPED = 600
 """Latent size (h, w), how many rows a conditioner is fitted to, and of how many some are dropped."""
 
 
-class ConditionerSuite(ModuleSuite):
+class ConditionerSuite(NetworkSuite):
     """Checks of a part of the group ``cond``.
 
     ``data`` is what the part is built for; a suite with other fields may also override :meth:`fields`.
@@ -48,10 +50,12 @@ class ConditionerSuite(ModuleSuite):
         """``count`` rows of all fields of ``data``."""
         return made_up(self.data, count)
 
-    def prepared(self, part: Any) -> Any:
-        with TemporaryDirectory() as directory:
-            part.fit(self.fields(EXAMPLES), Path(directory))
-            part.restore(Path(directory))
+    def fitted(self, part: Any, directory: Path) -> Any:
+        part.fit(self.fields(EXAMPLES), directory)
+        return self.restored(part, directory)
+
+    def restored(self, part: Any, directory: Path) -> Any:
+        part.restore(directory)
         return part
 
     def inputs(self, rows: Sequence[int]) -> Any:
@@ -73,6 +77,29 @@ class ConditionerSuite(ModuleSuite):
         rows = len(next(iter(inputs.values())))
         given = {"": part(needed, GRID), "null ": part.null(rows, GRID)}
         return {prefix + name: value for prefix, each in given.items() for name, value in present(each).items()}
+
+    def lesson(self, part: Any) -> Callable[[], Tensor]:
+        """To say what a part with other weights says."""
+        inputs, other = self.given_for(part.eval(), ROWS, GRID), copy.deepcopy(part)
+        randomise(other)
+        targets = self.outputs(other, inputs)
+        learned = [name for name, value in targets.items() if value.requires_grad]
+
+        def error() -> Tensor:
+            given = self.outputs(part, inputs)
+            return torch.stack([(given[name] - targets[name].detach()).square().mean() for name in learned]).sum()
+
+        return error
+
+    def test_what_it_gives_is_where_its_inputs_are(self) -> None:
+        if not any(True for _ in self.part().parameters()):
+            raise SkipTest("it has no weights, and the kernel moves what it gives")
+        super().test_what_it_gives_is_where_its_inputs_are()
+
+    def test_its_keys_for_sampling_alone_are_keys_of_its_config(self) -> None:
+        keys = {each.name for each in fields_of(self.part_class().Config)}
+        strangers = sorted(self.part_class().sampling_only - keys)
+        assert not strangers, f"expected sampling_only to name keys of Config, got {', '.join(strangers)}"
 
     def test_it_needs_fields_that_the_data_has_and_kinds_that_there_are(self) -> None:
         part = self.part()
@@ -209,15 +236,6 @@ class ConditionerSuite(ModuleSuite):
         assert set(first) == set(second), f"expected the same files twice, got {sorted(first)} and {sorted(second)}"
         different = [name for name in first if first[name] != second[name]]
         assert not different, f"expected the same bytes twice, got others in {', '.join(different)}"
-
-    def test_a_fresh_instance_restores_what_another_one_fitted(self) -> None:
-        part, other = self.part(), self.part()
-        with TemporaryDirectory() as directory:
-            part.fit(self.fields(EXAMPLES), Path(directory))
-            part.restore(Path(directory))
-            other.restore(Path(directory))
-        other.load_state_dict(copy.deepcopy(part.state_dict()))
-        self.expect_equal(part.eval(), other.eval(), "an instance that restores the fitted files")
 
     def given(self) -> dict[str, Tensor]:
         """All that a part that is ready yields for three rows."""

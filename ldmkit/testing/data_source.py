@@ -29,6 +29,12 @@ class DataSourceSuite(Suite):
     kind = "data"
     protocol = DataSource
 
+    def found(self, part: Any) -> dict[str, Any]:
+        """Its digest, and what is compared of the data."""
+        prompts = Batch(part.read("validation", [0, 0, 0]).images, part.prompts(3))
+        told = tuple(contents(prompts, row) for row in range(3))
+        return {"digest": part.digest(), "data": fingerprint(part), "prompts": told}
+
     def test_it_has_examples_to_train_on_and_to_hold_out(self) -> None:
         part = self.part()
         for split in SPLITS:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from unittest import SkipTest
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ldmkit.artifacts.random import RowRandom
 from ldmkit.protocols import FirstStage
-from ldmkit.testing.outputs import ROWS, ModuleSuite, largest_difference, normal
+from ldmkit.testing.networks import NetworkSuite
+from ldmkit.testing.outputs import ROWS, largest_difference, normal
 from ldmkit.testing.process import untouched
 from ldmkit.values import Reconstruction
 
 
-class FirstStageSuite(ModuleSuite):
+class FirstStageSuite(NetworkSuite):
     """Checks of a part of the group ``model``, for images with 3 channels."""
 
     kind = "model"
@@ -39,6 +41,22 @@ class FirstStageSuite(ModuleSuite):
         made = self.reconstruct(part, ROWS)
         learned = {"pixels": made.images, "mean": made.posterior.mean, "std": made.posterior.std}
         return learned if made.penalty is None else {**learned, "penalty": made.penalty[None]}
+
+    def lesson(self, part: Any) -> Callable[[], Tensor]:
+        """To reconstruct smooth pictures."""
+        images = F.interpolate(normal("smooth", 3, 3, 2, 4), (32, 64), mode="bilinear").clamp(-1, 1)
+        random = RowRandom([("testing", row) for row in ROWS])
+
+        def error() -> Tensor:
+            made: Reconstruction = part.reconstruct(images, random)
+            return (made.images - images).square().mean() + (0.0 if made.penalty is None else made.penalty)
+
+        return error
+
+    def graphs(self, part: Any) -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
+        images = self.inputs(ROWS)
+        latents = part.encode(images).mode()
+        return {"encode": (lambda images: part.encode(images).mean, (images,)), "decode": (part.decode, (latents,))}
 
     def reconstruct(self, part: Any, rows: Sequence[int]) -> Reconstruction:
         """What training makes of ``rows``, each with random numbers of its own."""

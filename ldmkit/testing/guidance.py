@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from unittest import SkipTest
 
 import torch
 from torch import Tensor
 
 from ldmkit.protocols import ConditionalDenoise, Guidance, Perturbation
-from ldmkit.testing.outputs import ROWS, RowSuite, largest_difference, normal
+from ldmkit.testing.outputs import ROWS, largest_difference, normal
+from ldmkit.testing.rows import RowSuite
 from ldmkit.values import Conditioning, Levels
 
 LEVEL = Levels(torch.tensor(0.6), torch.tensor(0.8), torch.tensor(500.0))
@@ -118,6 +120,15 @@ class GuidanceSuite(RowSuite):
         other = replace(asked, vector=asked.vector + 1)
         one, two = (part_guided(self.part(), each, null)(z, LEVEL) for each in (asked, other))
         assert not torch.equal(one, two), "expected another estimate for another conditioning, got the same"
+
+    def test_a_null_that_it_does_not_ask_for_does_not_matter(self) -> None:
+        if self.part().nulls != ():
+            raise SkipTest("it asks for the null conditioning")
+        z, asked, null = self.inputs(ROWS)
+        other = replace(null, vector=null.vector + 1)
+        one, two = (part_guided(self.part(), asked, each, apart=0.3)(z, LEVEL) for each in (null, other))
+        apart = largest_difference(one, two)
+        assert apart < 1e-5, f"expected nulls = () to mean that the null does not matter, got {apart:.2g} apart"
 
     def test_conditioning_is_prepared_once_for_all_steps(self) -> None:
         z, asked, null = self.inputs(ROWS)

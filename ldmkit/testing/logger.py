@@ -8,6 +8,7 @@ from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest import SkipTest
 
 import pluggy
 import torch
@@ -26,12 +27,15 @@ class LoggerSuite(Suite):
 
     kind = "logger"
 
+    def test_a_deep_copy_gives_the_same(self) -> None:
+        raise SkipTest("it may hold what is open")
+
     def hearing(self, story: Callable[[Any, Path], None]) -> str:
         """Tell a new logger a ``story`` in a directory of its own; what it wrote to standard output."""
         with TemporaryDirectory() as name, redirect_stdout(StringIO()) as said, redirect_stderr(StringIO()):
             manager = pluggy.PluginManager("ldmkit")
             manager.add_hookspecs(RunSpec)
-            manager.register(self.part(), self.option)
+            manager.register(self.part(), self.component)
             manager.check_pending()
             story(manager.hook, Path(name))
         return said.getvalue()
@@ -39,12 +43,12 @@ class LoggerSuite(Suite):
     def test_it_hears_at_least_one_hook_and_none_that_does_not_exist(self) -> None:
         manager = pluggy.PluginManager("ldmkit")
         manager.add_hookspecs(RunSpec)
-        manager.register(self.part(), self.option)
+        manager.register(self.part(), self.component)
         try:
             manager.check_pending()
         except pluggy.PluginValidationError as error:
             raise AssertionError(f"expected only hooks of RunSpec, got: {error}") from error
-        heard = [caller.name for caller in manager.get_hookcallers(manager.get_plugin(self.option)) or ()]
+        heard = [caller.name for caller in manager.get_hookcallers(manager.get_plugin(self.component)) or ()]
         hooks = [name for name in vars(RunSpec) if name.startswith("on_")]
         assert heard, f"expected one or more of {', '.join(hooks)} under @hookimpl, got none"
 

@@ -52,6 +52,11 @@ class MetricSuite(Suite):
         found: dict[str, float] = part.compute()
         return found
 
+    def found(self, part: Any) -> dict[str, Any]:
+        """What ``part`` finds in pictures with errors."""
+        part.update(*self.pictures(error=20.0))
+        return dict(part.compute())
+
     def test_it_says_what_it_is_fed_and_where_its_numbers_go(self) -> None:
         on, section = self.part_class().on, self.part_class().section
         feeds = ("reconstructions", "samples", "drawn")

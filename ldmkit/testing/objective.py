@@ -12,8 +12,10 @@ from torch import Tensor
 from ldmkit.artifacts.random import RowRandom
 from ldmkit.protocols import Objective
 from ldmkit.specs import Spacing
-from ldmkit.testing.outputs import ROWS, ModuleSuite, largest_difference, normal
+from ldmkit.testing.modules import ModuleSuite
+from ldmkit.testing.outputs import ROWS, largest_difference, normal
 from ldmkit.testing.process import untouched
+from ldmkit.testing.rows import RowSuite
 from ldmkit.testing.suite import refusal
 from ldmkit.values import Levels
 
@@ -21,7 +23,7 @@ STEPS = (1, 2, 7, 50, 1000)
 ROW_SHAPE = (2, 4, 4)
 
 
-class ObjectiveSuite(ModuleSuite):
+class ObjectiveSuite(RowSuite, ModuleSuite):
     """Checks of a part of the group ``objective``.
 
     What the network predicts is not asked: it is solved for, since the x0-estimate of every objective is a straight
@@ -35,11 +37,10 @@ class ObjectiveSuite(ModuleSuite):
         picked = list(rows)
         latents = (normal(name, 3, *ROW_SHAPE)[picked] for name in ("z0", "noise"))
         raw = normal("raw", 3, self.part().predictions * ROW_SHAPE[0], *ROW_SHAPE[1:])[picked]
-        return (*latents, raw), torch.tensor(picked)
+        return (*latents, raw), self.part().levels(8)[torch.tensor(picked, dtype=torch.long) * 2]
 
     def outputs(self, part: Any, inputs: Any) -> dict[str, Tensor]:
-        (z0, noise, raw), rows = inputs
-        level = part.levels(8)[2 * rows.long()]
+        (z0, noise, raw), level = inputs
         z_t = part.add_noise(z0, noise, level)
         return {"z_t": z_t, "x0": part.denoiser_to_x0(raw, z_t, level)}
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import random
 import signal
-import subprocess
-import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
-from functools import cache
-from importlib import import_module
-from io import StringIO
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -60,30 +54,3 @@ def untouched(*, during: str) -> Iterator[None]:
     drawn, set_anew = changed(numbers, generators()), changed(chosen, settings())
     assert not drawn, f"{during} drew from the global generator of {', '.join(drawn)}; expected RowRandom alone"
     assert not set_anew, f"{during} changed {', '.join(set_anew)}; expected all to be left as it was"
-
-
-@cache
-def changed_by_import(modules: Sequence[str]) -> dict[str, list[str]]:
-    """For each of ``modules``, imported in this order in a fresh interpreter: what its import changed or printed."""
-    program = "import sys; from ldmkit.testing.process import report_imports; report_imports(sys.argv[1:])"
-    done = subprocess.run(
-        [sys.executable, "-c", program, *modules],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
-    assert done.returncode == 0, f"importing {', '.join(modules)} in a fresh interpreter failed: {done.stderr}"
-    found: dict[str, list[str]] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
-def report_imports(modules: Sequence[str]) -> None:
-    """Print what :func:`changed_by_import` returns, as JSON."""
-    found = {}
-    for module in modules:
-        before, printed = {**settings(), **generators()}, StringIO()
-        with redirect_stdout(printed):
-            import_module(module)
-        found[module] = changed(before, {**settings(), **generators()}) + ["standard output"] * bool(printed.getvalue())
-    print(json.dumps(found))

@@ -15,7 +15,8 @@ from ldmkit.artifacts.random import RowRandom
 from ldmkit.protocols import Denoise, Sampler
 from ldmkit.specs import Spacing
 from ldmkit.testing.closed_forms import Gaussian, Mixture, log_snr_ramp
-from ldmkit.testing.outputs import RowSuite, largest_difference, normal
+from ldmkit.testing.outputs import largest_difference, normal
+from ldmkit.testing.rows import RowSuite
 from ldmkit.values import Levels
 
 STEPS = (1, 2, 3, 7, 50)

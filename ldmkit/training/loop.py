@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -24,6 +25,7 @@ from ldmkit.artifacts.checkpoint import (
     write_tensors,
 )
 from ldmkit.artifacts.random import RowRandom, generator
+from ldmkit.artifacts.store import differences
 from ldmkit.errors import CheckpointError, Interrupted, NumericError
 from ldmkit.registry.config import TrainConfig
 from ldmkit.specs import OptimizerSpec
@@ -74,7 +76,7 @@ class Listeners:
 class Loop:
     """Trains ``trainee`` for ``config.steps`` steps, saving into ``directory`` and resuming from it.
 
-    ``inputs`` is a digest of all that determines the result; a checkpoint that was made from others is refused. Every
+    ``inputs`` is all that determines the result; a checkpoint that was made from others is refused. Every
     ``snapshot_every`` steps, and at the end, the averages of :data:`WIDTHS` go into ``directory/snapshots``; 0: never.
     """
 
@@ -87,11 +89,11 @@ class Loop:
         seed: int,
         compute: Compute,
         directory: Path,
-        inputs: str = "",
+        inputs: Mapping[str, Any] = MappingProxyType({}),
         snapshot_every: int = 0,
     ) -> None:
         self.trainee, self.config, self.stage, self.seed = trainee, config, stage, seed
-        self.compute, self.directory, self.inputs = compute, directory, inputs
+        self.compute, self.directory, self.inputs = compute, directory, dict(inputs)
         self.optimizers = {name: self._optimizers_of(name, module) for name, module in trainee.players.items()}
         self._seconds = 0.0
         self._updates = dict.fromkeys(trainee.players, 0)
@@ -222,10 +224,10 @@ class Loop:
         if path is None:
             return 0
         state = read_json(path / "state.json")
-        if state["inputs"] != self.inputs:
+        if differing := differences(state["inputs"], self.inputs):
             raise CheckpointError(
-                f"'{path}' was trained from something else: the data, a part's package or the precision has changed "
-                f"since. Put it back, or start a new run without resume="
+                f"'{path}' was trained from something else: {'; '.join(differing)}. Put it back, or start a new run "
+                f"without resume="
             )
         try:
             for name, module in self.trainee.players.items():

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from ldmkit.errors import ConfigError, DataError
-from ldmkit.registry.ranges import at_least, between
+from ldmkit.registry.ranges import at_least
 from ldmkit.specs import DataSpec
 from ldmkit.values import Conditioning, Fields
 from ldmkit_conditioners.fields import require_field, require_names
 from ldmkit_conditioners.fourier import fourier_features
-from ldmkit_conditioners.sequence import SequenceConditioner
+from ldmkit_conditioners.sequence import SequenceConditioner, SequenceConfig
 
 START, NULL, SPECIAL = 1, 2, 3
 """Numbers of the token before the boxes and of the one that says that nothing is told; classes begin at ``SPECIAL``."""
@@ -34,25 +34,12 @@ class Layout(SequenceConditioner):
     """
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(SequenceConfig):
         """Keys of ``cond=layout``."""
 
-        name: str
-        field: str
-        dropout: float
-        vocabulary: int
-        length: int
-        width: int
-        depth: int
-        heads: int
-        head_channels: int
-        vector: bool
-
         def __post_init__(self) -> None:
-            between(0, 1, dropout=self.dropout)
             at_least(1 + PER_BOX, length=self.length)
-            at_least(1, vocabulary=self.vocabulary, width=self.width, depth=self.depth)
-            at_least(1, heads=self.heads, head_channels=self.head_channels)
+            super().__post_init__()
 
     def __init__(self, config: Config, *, data: DataSpec) -> None:
         classes = require_names(config.name, config.field, require_field(config.name, config.field, "boxes", data))
@@ -62,17 +49,8 @@ class Layout(SequenceConditioner):
                 f"cond.{config.name}.vocabulary is {config.vocabulary}, but {classes} classes and a grid of corners "
                 f"need {SPECIAL + classes + 4} or more, and {SPECIAL + classes + 32**2} for a grid of 32 x 32"
             )
-        super().__init__(
-            vocabulary=config.vocabulary,
-            length=config.length,
-            width=config.width,
-            depth=config.depth,
-            heads=config.heads,
-            head_channels=config.head_channels,
-            vector=config.vector,
-        )
+        super().__init__(config)
         self.config = config
-        self.dropout = config.dropout
         self.needs = {config.field: "boxes"}
         self.classes, self.grid = classes, grid
         self.most = (config.length - 1) // PER_BOX

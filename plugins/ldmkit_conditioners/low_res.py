@@ -36,6 +36,7 @@ class LowRes(Conditioner):
     """
 
     in_latents: ClassVar[bool] = True
+    sampling_only: ClassVar[frozenset[str]] = frozenset({"sampling_noise"})
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -86,7 +87,8 @@ class LowRes(Conditioner):
 
     def null(self, batch: int, latent_size: tuple[int, int]) -> Conditioning:
         vector = None if self.to_vector is None else self.to_vector.weight.new_zeros(batch, self.spec.vector)
-        return Conditioning(map=torch.zeros(batch, self.spec.map, *latent_size), vector=vector)
+        device = None if vector is None else vector.device
+        return Conditioning(map=torch.zeros(batch, self.spec.map, *latent_size, device=device), vector=vector)
 
     def _with_level(self, fields: Fields) -> tuple[Tensor, Tensor]:
         """Pixels (B, C, H, W) and the level of the noise in them (B,): training's own, or that of sampling."""

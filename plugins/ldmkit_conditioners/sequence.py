@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldmkit.protocols import Conditioner
+from ldmkit.registry.ranges import at_least, between
 from ldmkit.specs import CondSpec
 from ldmkit.values import Conditioning
 from ldmkit_conditioners.transformer import TokenTransformer
 
 PAD = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceConfig:
+    """Keys of every conditioner that reads a sequence; the comments in the option files say what they do."""
+
+    name: str
+    field: str
+    dropout: float
+    vocabulary: int
+    length: int
+    width: int
+    depth: int
+    heads: int
+    head_channels: int
+    vector: bool
+
+    def __post_init__(self) -> None:
+        between(0, 1, dropout=self.dropout)
+        at_least(1, vocabulary=self.vocabulary, length=self.length, width=self.width, depth=self.depth)
+        at_least(1, heads=self.heads, head_channels=self.head_channels)
 
 
 class SequenceConditioner(Conditioner):
@@ -22,16 +45,20 @@ class SequenceConditioner(Conditioner):
     Pads are masked and zero. With ``vector``, also a linear map of the mean over the real tokens.
     """
 
-    def __init__(
-        self, *, vocabulary: int, length: int, width: int, depth: int, heads: int, head_channels: int, vector: bool
-    ) -> None:
+    def __init__(self, config: SequenceConfig) -> None:
         super().__init__()
-        self.length = length
-        self.spec = CondSpec(tokens=width, vector=width if vector else 0)
+        width = config.width
+        self.dropout, self.length = config.dropout, config.length
+        self.spec = CondSpec(tokens=width, vector=width if config.vector else 0)
         self.transformer = TokenTransformer(
-            vocabulary=vocabulary, length=length, width=width, depth=depth, heads=heads, head_channels=head_channels
+            vocabulary=config.vocabulary,
+            length=config.length,
+            width=width,
+            depth=config.depth,
+            heads=config.heads,
+            head_channels=config.head_channels,
         )
-        self.to_vector = nn.Linear(width, width) if vector else None
+        self.to_vector = nn.Linear(width, width) if config.vector else None
 
     def encode(self, rows: Sequence[Sequence[int]]) -> Conditioning:
         """B rows of 1 to ``length`` numbers each => tokens (B, length, D) with their mask, and the vector."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ldmkit.errors import CheckpointError
-from ldmkit.registry.ranges import at_least, between
+from ldmkit.registry.ranges import at_least
 from ldmkit.specs import DataSpec
 from ldmkit.values import Conditioning, Fields
 from ldmkit_conditioners.fields import require_field
-from ldmkit_conditioners.sequence import SequenceConditioner
+from ldmkit_conditioners.sequence import SequenceConditioner, SequenceConfig
 from ldmkit_conditioners.tokenizer import Tokenizer, train
 
 FILE = "tokenizer.model"
@@ -27,39 +27,17 @@ class Text(SequenceConditioner):
     """
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(SequenceConfig):
         """Keys of ``cond=text``."""
 
-        name: str
-        field: str
-        dropout: float
-        vocabulary: int
-        length: int
-        width: int
-        depth: int
-        heads: int
-        head_channels: int
-        vector: bool
-
         def __post_init__(self) -> None:
-            between(0, 1, dropout=self.dropout)
             at_least(8, vocabulary=self.vocabulary)
-            at_least(1, length=self.length, width=self.width, depth=self.depth)
-            at_least(1, heads=self.heads, head_channels=self.head_channels)
+            super().__post_init__()
 
     def __init__(self, config: Config, *, data: DataSpec) -> None:
         require_field(config.name, config.field, "text", data)
-        super().__init__(
-            vocabulary=config.vocabulary,
-            length=config.length,
-            width=config.width,
-            depth=config.depth,
-            heads=config.heads,
-            head_channels=config.head_channels,
-            vector=config.vector,
-        )
+        super().__init__(config)
         self.config = config
-        self.dropout = config.dropout
         self.needs = {config.field: "text"}
         self._tokenizer: Tokenizer | None = None
 

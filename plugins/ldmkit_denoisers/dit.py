@@ -18,9 +18,9 @@ from ldmkit_denoisers.checkpointing import run
 from ldmkit_denoisers.dit_block import DiTBlock, Modulation, modulate
 from ldmkit_denoisers.joint_block import JointBlock, LastJointBlock
 from ldmkit_denoisers.layers import Pointwise, xavier, zeroed
-from ldmkit_denoisers.patches import EdgeConvolution, to_latents, to_sequence
+from ldmkit_denoisers.patches import EdgeConvolution, embed_patches, to_latents, to_sequence
 from ldmkit_denoisers.positions import sincos_positions
-from ldmkit_denoisers.prepared import PreparedSequence, check, silence_pads, with_map
+from ldmkit_denoisers.prepared import PreparedSequence, check, silence_pads
 from ldmkit_denoisers.time_embedding import time_embedding
 
 TIME_WIDTH = 256
@@ -102,16 +102,7 @@ class DiT(Denoiser):
         network was built for.
         """
         prepared = conditioning if isinstance(conditioning, PreparedSequence) else self.prepare(conditioning)
-        patches = self.patch_embed(
-            with_map(
-                z,
-                prepared.map,
-                latent=self.latent,
-                multiple=self.multiple,
-                denoiser="dit",
-                remedy="change image_size or denoiser.patch_size",
-            )
-        )
+        patches = embed_patches(self.patch_embed, z, prepared.map, latent=self.latent, denoiser="dit")
         rows, columns = patches.shape[2:]
         trained = self.config.position_grid
         positions = sincos_positions(rows, columns, self.config.width, trained=trained, device=z.device)

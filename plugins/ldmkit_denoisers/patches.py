@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ldmkit.specs import LatentSpec
+from ldmkit_denoisers.prepared import with_map
+
 
 class EdgeConvolution(nn.Module):
     """A convolution with which a network begins or ends.
@@ -25,6 +28,17 @@ class EdgeConvolution(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, inputs, h, w) => (B, outputs, h', w')."""
         return F.conv2d(features, self.weight, self.bias, self.stride, self.padding)
+
+
+def embed_patches(
+    embed: EdgeConvolution, z: Tensor, map: Tensor | None, *, latent: LatentSpec, denoiser: str
+) -> Tensor:
+    """Noisy latents (B, c, h, w) and their map (B, K, h, w) => embedded patches (B, D, h / p, w / p).
+
+    Raises ConfigError as :func:`with_map` does.
+    """
+    remedy = "change image_size or denoiser.patch_size"
+    return embed(with_map(z, map, latent=latent, multiple=embed.stride, denoiser=denoiser, remedy=remedy))
 
 
 def to_sequence(grid: Tensor) -> Tensor:

@@ -15,9 +15,9 @@ from ldmkit.values import Conditioning
 from ldmkit_denoisers.attention import Attention
 from ldmkit_denoisers.checkpointing import run
 from ldmkit_denoisers.layers import Pointwise, xavier, zeroed
-from ldmkit_denoisers.patches import EdgeConvolution, to_latents, to_sequence
+from ldmkit_denoisers.patches import EdgeConvolution, embed_patches, to_latents, to_sequence
 from ldmkit_denoisers.positions import sincos_positions
-from ldmkit_denoisers.prepared import PreparedSequence, check, silence_pads, with_map
+from ldmkit_denoisers.prepared import PreparedSequence, check, silence_pads
 from ldmkit_denoisers.time_embedding import time_embedding
 
 
@@ -113,16 +113,7 @@ class UViT(Denoiser):
         network was built for.
         """
         prepared = conditioning if isinstance(conditioning, PreparedSequence) else self.prepare(conditioning)
-        patches = self.patch_embed(
-            with_map(
-                z,
-                prepared.map,
-                latent=self.latent,
-                multiple=self.multiple,
-                denoiser="uvit",
-                remedy="change image_size or denoiser.patch_size",
-            )
-        )
+        patches = embed_patches(self.patch_embed, z, prepared.map, latent=self.latent, denoiser="uvit")
         rows, columns = patches.shape[2:]
         features = to_sequence(patches) + self.places(rows, columns, z.device).to(patches.dtype)
         time = time_embedding(t, self.config.width)[:, None] + self.time_position

@@ -45,7 +45,7 @@ class L1KL(FirstStageLoss):
         self.latent_terms = LatentTerms(self.reduction, config.kl_weight, config.codebook_weight)
 
     def constants(self) -> Mapping[str, float]:
-        """The weights in the other reduction, for the log."""
+        """The weight of the KL in the other reduction, for the log."""
         return self.latent_terms.constants()
 
     def forward(

@@ -69,7 +69,7 @@ class PerceptualAdversarial(FirstStageLoss):
         self.logvar = nn.Parameter(torch.zeros(())) if config.learned_variance else None
 
     def constants(self) -> Mapping[str, float]:
-        """The weights in the other reduction, for the log."""
+        """The weight of the KL in the other reduction, for the log."""
         return self.latent_terms.constants()
 
     def forward(

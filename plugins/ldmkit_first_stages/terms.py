@@ -74,6 +74,5 @@ class LatentTerms:
         return total, parts
 
     def constants(self) -> dict[str, float]:
-        """The weights that mean the same in the other reduction, where they are not 0."""
-        weights = {"equivalent_kl_weight": self.kl_weight, "equivalent_codebook_weight": self.codebook_weight}
-        return {name: self.reduction.equivalent(weight) for name, weight in weights.items() if weight}
+        """The weight of the KL that means the same in the other reduction; nothing where it is 0."""
+        return {"equivalent_kl_weight": self.reduction.equivalent(self.kl_weight)} if self.kl_weight else {}

@@ -76,9 +76,9 @@ def rescaled(x0: Tensor, x0_cond: Tensor, share: float) -> Tensor:
 def thresholded(x0: Tensor, share: float, floor: float) -> Tensor:
     """Clip each picture at the absolute value that a ``share`` of its elements stay below; bring that to ``floor``.
 
-    Saharia et al. 2022, "Photorealistic text-to-image diffusion models with deep language understanding", section 2.3,
-    where the floor is 1, the largest value of a pixel. Latents of unit variance have no largest value: ``floor`` is in
-    their standard deviations, and pictures that stay below it are left as they are.
+    Saharia et al. 2022, "Photorealistic text-to-image diffusion models with deep language understanding", dynamic
+    thresholding, where the floor is 1, the largest value of a pixel. Latents of unit variance have no largest value:
+    ``floor`` is in their standard deviations, and pictures that stay below it are left as they are.
     """
     sizes = x0.flatten(1).abs()
     rank = max(1, math.ceil(share * sizes.shape[1]))

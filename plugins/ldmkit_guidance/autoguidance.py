@@ -14,11 +14,13 @@ from ldmkit_guidance.estimates import estimate
 
 
 class Autoguidance(Guidance):
-    """Karras et al. 2024, "Guiding a diffusion model with a bad version of itself", section 3.
+    """Karras et al. 2024, "Guiding a diffusion model with a bad version of itself".
 
     x0 = x0_weak + scale (x0_cond - x0_weak), where the weaker model, smaller or trained for fewer steps, is told the
     same. The null conditioning is never looked at.
     """
+
+    nulls = ()
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Adjustments):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import dropwhile
 
 from torch import Tensor
 
@@ -15,14 +16,14 @@ from ldmkit_guidance.estimates import estimate, estimates, says_nothing
 
 
 class CFG(Guidance):
-    """Ho and Salimans 2022, "Classifier-free diffusion guidance", eq. 6, with ``scale`` = 1 + w.
+    """Ho and Salimans 2022, "Classifier-free diffusion guidance": the guided score, with ``scale`` = 1 + w.
 
     x0 = x0_null + scale (x0_cond - x0_null): 1 is the conditional estimate, at the cost of one; 0 the null one. The
     same weights on eps or v give the same z_t, all being linear in x0.
 
     A scale for each of n conditioners, in the order c_1 .. c_n of the keys, is the compositional rule in its nested
-    form, that of Brooks et al. 2023, "InstructPix2Pix", eq. 3 (Liu et al. 2022, "Compositional visual generation with
-    composable diffusion models", tell each conditioner alone, which takes them to be independent):
+    form, that of Brooks et al. 2023, "InstructPix2Pix", for two conditions (Liu et al. 2022, "Compositional visual
+    generation with composable diffusion models", tell each conditioner alone, which takes them to be independent):
 
         x0 = x0(null) + sum_i scale_i (x0(c_1 .. c_i) - x0(c_1 .. c_i-1))
 
@@ -44,6 +45,10 @@ class CFG(Guidance):
     def __init__(self, config: Config) -> None:
         self.config = config
         self.conditioners = list(config.scale) if isinstance(config.scale, Mapping) else None
+        if isinstance(config.scale, Mapping):  # leading scales of 1 tell all that they tell
+            self.nulls = [name for name, _ in dropwhile(lambda item: item[1] == 1, config.scale.items())]
+        else:
+            self.nulls = () if config.scale == 1 else None
 
     def guide(self, denoise: ConditionalDenoise, conditioning: Conditioning, null: Conditioning) -> Denoise:
         steps = self.steps(denoise, conditioning)

@@ -40,6 +40,7 @@ class CFGZeroStar(Guidance):
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.nulls = () if config.scale == 1 else None
 
     def guide(self, denoise: ConditionalDenoise, conditioning: Conditioning, null: Conditioning) -> Denoise:
         if says_nothing(conditioning):

@@ -37,6 +37,7 @@ class PAG(Guidance):
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.nulls = () if config.cfg_scale == 1 else None
 
     def guide(self, denoise: ConditionalDenoise, conditioning: Conditioning, null: Conditioning) -> Denoise:
         by_cfg = self.config.cfg_scale != 1 and not says_nothing(conditioning)

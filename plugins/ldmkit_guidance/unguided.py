@@ -11,6 +11,8 @@ from ldmkit.values import Conditioning
 class Unguided(Guidance):
     """The conditional estimate as it is; the null conditioning is never looked at."""
 
+    nulls = ()
+
     @dataclass(frozen=True, kw_only=True)
     class Config:
         """Keys of ``guidance=none``."""

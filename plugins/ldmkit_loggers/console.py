@@ -108,11 +108,15 @@ class Console:
 
     @hookimpl
     def on_end(self, error: BaseException | None) -> None:
-        """Say how long the run took and where its report lies; what went wrong is the command line's to tell."""
+        """Say how long the run took and where its report lies; what went wrong is the command line's to tell.
+
+        A run that ended before its first stage took no time.
+        """
         self._close_bar()
         took = duration(time.monotonic() - self._began)
         if error is not None:
-            self._say(f"stopped after {took}")
+            if self._stage:
+                self._say(f"stopped after {took}")
             return
         report = self._directory / "report.html"
         self._say(f"done in {took}: {report if report.exists() else self._directory}")

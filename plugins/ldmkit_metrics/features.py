@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -23,7 +23,7 @@ class FeaturesConfig:
 
 
 class FeatureExtractor(ABC):
-    """Maps pictures to features. Its network is made at first use; whether it can be made is known before.
+    """Maps pictures to features.
 
     ``mark`` is put behind the names of the numbers, so that those of an unusual extractor cannot be taken for others.
     """
@@ -41,6 +41,10 @@ class FeatureExtractor(ABC):
     def protocol(self) -> dict[str, Any]:
         """What determines the features: ``extractor``, ``weights``, ``resize``."""
 
+    def ready(self) -> None:
+        """Make the network now."""
+        _ = self._network
+
     @cached_property
     def _network(self) -> nn.Module:
         return self.network()
@@ -53,7 +57,26 @@ class FeatureExtractor(ABC):
         return features.float().cpu()
 
 
-@cache
+_made: dict[FeaturesConfig, FeatureExtractor] = {}
+
+
+def extractor(config: FeaturesConfig, metric: str, data: DataSource) -> FeatureExtractor:
+    """Return the extractor of ``config`` for the ``metric`` of that name; one network serves all metrics of a process.
+
+    Its network is made here, before anything is trained. Raises ConfigError where weights or packages are missing, or
+    the pictures of ``data`` are neither grey nor RGB; CheckpointError where a file holds other weights.
+    """
+    if data.spec.channels not in (1, 3):
+        raise ConfigError(
+            f"metric '{metric}' takes pictures of 1 or 3 channels, and the data's have {data.spec.channels}"
+        )
+    if config not in _made:
+        made = _extractor(config, metric)
+        made.ready()
+        _made[config] = made
+    return _made[config]
+
+
 def _extractor(config: FeaturesConfig, metric: str) -> FeatureExtractor:
     if config.extractor == "random":
         from ldmkit_metrics.random_features import RandomFeatures
@@ -62,15 +85,3 @@ def _extractor(config: FeaturesConfig, metric: str) -> FeatureExtractor:
     from ldmkit_metrics.inception import InceptionFeatures
 
     return InceptionFeatures(config.weights, metric)
-
-
-def extractor(config: FeaturesConfig, metric: str, data: DataSource) -> FeatureExtractor:
-    """Return the extractor of ``config`` for the ``metric`` of that name; one network serves all metrics of a process.
-
-    Raises ConfigError where weights or packages are missing, or the pictures of ``data`` are neither grey nor RGB.
-    """
-    if data.spec.channels not in (1, 3):
-        raise ConfigError(
-            f"metric '{metric}' takes pictures of 1 or 3 channels, and the data's have {data.spec.channels}"
-        )
-    return _extractor(config, metric)

@@ -51,8 +51,8 @@ class FID(Metric):
         if self.samples.count < 2:
             return {}
         references = Moments()
-        for images in self.reference:
-            references.update(self.extractor(images))
+        for features in self.reference.features(self.extractor):
+            references.update(features)
         name = f"fid{self.extractor.mark}"
         return {name: frechet_distance(self.samples, references), f"{name}_count": self.samples.count}
 

@@ -54,7 +54,7 @@ class KID(Metric):
         count = sum(map(len, self.samples))
         if count < 2:
             return {}
-        references = torch.cat([self.extractor(images) for images in self.reference])
+        references = torch.cat(list(self.reference.features(self.extractor)))
         name = f"kid{self.extractor.mark}"
         return {name: squared_mmd(torch.cat(self.samples), references), f"{name}_count": count}
 

@@ -60,7 +60,7 @@ class PrecisionRecall(Metric):
         if min(count, self.reference.count) <= self.neighbours:
             return {}
         samples = torch.cat(self.samples).double()
-        references = torch.cat([self.extractor(images) for images in self.reference]).double()
+        references = torch.cat(list(self.reference.features(self.extractor))).double()
         mark = self.extractor.mark
         return {
             f"precision{mark}": covered(samples, by=references, neighbours=self.neighbours),

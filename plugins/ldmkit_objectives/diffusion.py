@@ -19,7 +19,7 @@ from ldmkit.values import Levels
 from ldmkit_objectives.distance import Norm, distance
 from ldmkit_objectives.schedules import Schedule, ScheduleConfig
 from ldmkit_objectives.times import Times, TimesConfig
-from ldmkit_objectives.variance import step_kl
+from ldmkit_objectives.variance import share, step_kl
 from ldmkit_objectives.weights import Kind, Weight
 
 VLB_WEIGHT = 0.001
@@ -58,7 +58,8 @@ class Diffusion(Objective):
         self.weight = Weight(config.weight, min_snr_gamma=config.min_snr_gamma, p2_gamma=config.p2_gamma)
         self.distance = distance(config.norm)
         self.offset_noise = config.offset_noise
-        self.predictions = 2 if config.variance == "learned" else 1
+        self.learned_variance = config.variance == "learned"
+        self.predictions = 2 if self.learned_variance else 1
 
     @abstractmethod
     def target(self, z0: Tensor, eps: Tensor, level: Levels) -> Tensor:
@@ -84,6 +85,9 @@ class Diffusion(Objective):
 
     def denoiser_to_x0(self, raw: Tensor, z_t: Tensor, level: Levels) -> Tensor:
         return self.to_x0(self.split(raw, z_t)[0], z_t, level.beside(z_t))
+
+    def denoiser_to_variance(self, raw: Tensor, z_t: Tensor) -> Tensor:
+        return share(self.split(raw, z_t)[1])
 
     def loss(
         self, denoiser: Callable[[Tensor, Tensor, Any], Tensor], z0: Tensor, conditioning: Any, random: RowRandom

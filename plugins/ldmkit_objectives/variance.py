@@ -11,11 +11,15 @@ from torch import Tensor
 from ldmkit.values import Levels
 
 
+def share(raw: Tensor) -> Tensor:
+    """Where between its ends the log-variance is that the network means by ``raw``: 0 at -1, 1 at 1, and beyond."""
+    return (raw + 1) / 2
+
+
 def log_variance(raw: Tensor, at: Levels, before: Levels) -> Tensor:
     """Log-variance of p(z_s | z_t), between log(tilde beta) at ``raw`` = -1 and log(beta) at 1: eq. 15."""
     beta, tilde_beta = _variances(at, before)
-    share = (raw + 1) / 2
-    return share * beta.log() + (1 - share) * tilde_beta.log()
+    return share(raw) * beta.log() + (1 - share(raw)) * tilde_beta.log()
 
 
 def step_kl(z0: Tensor, x0: Tensor, raw: Tensor, at: Levels, before: Levels) -> Tensor:

@@ -18,7 +18,7 @@ PLACES, WEIGHTS = np.polynomial.legendre.leggauss(24)
 
 
 class DEIS(Sampler):
-    """Zhang and Chen 2023, "Fast sampling of diffusion models with exponential integrator", eq. 14 and 15.
+    """Zhang and Chen 2023, "Fast sampling of diffusion models with exponential integrator".
 
     eps is a polynomial in log(sigma / alpha) through its last ``estimates`` values, and integrated over sigma / alpha.
     One evaluation a step. The first steps are of lower order. A step that begins at alpha = 0 or ends at sigma = 0,

@@ -15,7 +15,7 @@ from ldmkit.values import Levels
 
 
 class DPMpp2M(Sampler):
-    """Lu et al. 2022, "DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models", algorithm 2.
+    """Lu et al. 2022, "DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models", 2M.
 
     One evaluation a step. The first step is of first order, having no estimate before it, and so is one that ends at
     sigma = 0, infinitely far away in log-SNR.

@@ -15,7 +15,7 @@ from ldmkit.values import Levels
 
 
 class DPMpp2S(Sampler):
-    """Lu et al. 2022, "DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models", algorithm 1.
+    """Lu et al. 2022, "DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models", 2S.
 
     Two evaluations a step, the second halfway in log-SNR (r = 1/2). A step that begins at alpha = 0 or ends at
     sigma = 0, infinitely far away in log-SNR, is of first order and takes one.

@@ -18,7 +18,7 @@ CURVATURE = 2.0
 
 
 class DPMpp3M(Sampler):
-    """DPM-Solver++ of third order, multistep: Lu et al. 2022, "DPM-Solver++", section 4 with k = 3.
+    """DPM-Solver++ of third order, multistep: Lu et al. 2022, "DPM-Solver++", the expansion with k = 3.
 
     x0 is a parabola in log-SNR through the last three estimates; its integral is exact. One evaluation a step. The
     first step is of first, the second of second order; so is from alpha = 0 one step more. A step that ends at

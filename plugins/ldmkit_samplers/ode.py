@@ -18,7 +18,7 @@ from ldmkit.values import Levels
 
 
 class ODE(Sampler):
-    """The probability-flow ODE of Song et al. 2021, "Score-based generative modeling", section 4.3, by torchdiffeq.
+    """The probability-flow ODE of Song et al. 2021, "Score-based generative modeling", by torchdiffeq.
 
     Solved from level to level in lambda = log(alpha / sigma), in which y = z / sqrt(alpha^2 + sigma^2) moves by
     dy / dlambda = cos (x0 - cos y), cos being alpha / sqrt(alpha^2 + sigma^2). A step that begins at alpha = 0 or ends

@@ -21,7 +21,7 @@ class UniPC(Sampler):
     """Zhao et al. 2023, "UniPC: a unified predictor-corrector framework", with B(h) = e^h - 1.
 
     UniP predicts z with the last ``predictor`` estimates of x0; the estimate at the predicted z then corrects it
-    (UniC) at no further evaluation, which raises the order by one (theorem 3.1). A step that begins at alpha = 0 or
+    (UniC) at no further evaluation, which raises the order by one. A step that begins at alpha = 0 or
     ends at sigma = 0, infinitely far away in log-SNR, is of first order and not corrected.
     """
 

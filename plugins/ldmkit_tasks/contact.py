@@ -19,21 +19,23 @@ Asked = tuple[str, int | None]
 
 
 def strips(rows: Sequence[Row]) -> list[Strip]:
-    """The rows of the sheet: originals, above the reconstructions of all runs that had them, then samples."""
+    """The rows of the sheet: originals, above the reconstructions of all runs that had them, then samples.
+
+    What several runs have in common, such as reconstructions by one first stage, is shown once.
+    """
     found: list[Strip] = []
-    shown: list[bytes] = []
+    shown: set[tuple[bytes, ...]] = set()
     for row in rows:
         pairs = reconstruction_pairs(row.run)[:COLUMNS]
-        contents = [original.read_bytes() for original, _ in pairs]
-        if contents != shown and pairs:
-            found.append(Strip("originals", [original for original, _ in pairs]))
-            shown = contents
-        if pairs:
-            found.append(Strip(row.label, [reconstruction for _, reconstruction in pairs]))
-    for row in rows:
-        if samples := _samples(row.run):
-            found.append(Strip(f"{row.label}: samples", samples))
-    return found
+        for name, pictures in (
+            ("originals", [original for original, _ in pairs]),
+            (f"{row.label}: reconstructions", [reconstruction for _, reconstruction in pairs]),
+        ):
+            contents = tuple(path.read_bytes() for path in pictures)
+            if contents and contents not in shown:
+                found.append(Strip(name, pictures))
+                shown.add(contents)
+    return found + [Strip(row.label, samples) for row in rows if (samples := _samples(row.run))]
 
 
 def columns(rows: Sequence[Row]) -> tuple[list[Asked], list[str]]:

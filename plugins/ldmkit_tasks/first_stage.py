@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ldmkit.artifacts.checkpoint import write_json
+from ldmkit.differences import Difference
 from ldmkit.models import build_first_stage, parameters
 from ldmkit.run import Run, Task
 from ldmkit.stages.assembly import assemble_first_stage
 from ldmkit.stages.first_stage import train_first_stage
 from ldmkit.sweep import Sweep
 from ldmkit_tasks.comparison import compare_jobs
+from ldmkit_tasks.difference import write_difference
 from ldmkit_tasks.measure import RECONSTRUCTIONS, Measurement, measure_reconstructions
 from ldmkit_tasks.summary import make_report, write_summary
 
@@ -57,3 +59,7 @@ class TrainFirstStage(Task):
     def compare(self, sweep: Sweep) -> str:
         """One table and one sheet of reconstructions; see :mod:`ldmkit_tasks.comparison`."""
         return compare_jobs(sweep)
+
+    def diff(self, found: Difference, path: Path) -> Path:
+        """Configs, numbers, stages and pictures; see :mod:`ldmkit_tasks.difference`."""
+        return write_difference(found, path)

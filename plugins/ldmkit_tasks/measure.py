@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,10 +19,13 @@ from ldmkit.run import Run
 from ldmkit.values import Batch, Fields, code_usage, to_pixels, to_uint8
 from ldmkit_tasks.pictures import Drawn, drawing, sample
 
+log = logging.getLogger("ldmkit")
+
 SHOWN = 8
 """Reconstructions that are saved beside their originals."""
 RECONSTRUCTIONS, SAMPLES, DRAWN = "reconstructions", "samples", "drawn"
 """What metrics are fed with."""
+MADE = {RECONSTRUCTIONS: "reconstructed", SAMPLES: "sampled", DRAWN: "drawn"}
 FIRST_STAGE = "first_stage"
 """Where ``metrics.json`` says how much of a codebook held-out images use."""
 
@@ -60,12 +64,16 @@ class Measurement:
     def conclude(self, on: str, conditions: dict[str, Any]) -> None:
         """Compute the metrics that are fed ``on`` something, note their ``conditions``, and tell the loggers."""
         common = {"data": self.run.data.digest(), "size": self.run.data.spec.size, "seed": self.run.seed, **conditions}
-        sections = []
+        sections, idle = [], []
         for name, metric in self.metrics.items():
             if metric.on == on and (found := metric.compute()):
                 self.sections.setdefault(metric.section, {}).update(found)
                 self.protocols[name] = {"on": on, **common, **metric.protocol()}
                 sections.append(metric.section)
+            elif metric.on == on:
+                idle.append(name)
+        if idle:
+            log.warning(f"metric {', '.join(idle)}: nothing to measure in what this run has {MADE[on]}")
         if on == RECONSTRUCTIONS and self.code_counts is not None:
             used = {f"codebook_{name}": value.item() for name, value in code_usage(self.code_counts).items()}
             self.sections.setdefault(FIRST_STAGE, {}).update(used)

@@ -55,7 +55,7 @@ def line_chart(
     if not drawn:
         return Markup("")
     names = _legend_rows(drawn, width - MARGINS) if len(drawn) > 1 else []
-    above = LINE * max(0, len(names) - 1)
+    above = LINE * len(names)
     points = [point for line in drawn for point in line.points]
     within = frame(points, x_label=x_label, log_x=log_x, log_y=log_y, width=width, height=height, above=above)
     lines = (_line(line, kind, within) for line, kind in zip(drawn, _kinds(drawn), strict=True))

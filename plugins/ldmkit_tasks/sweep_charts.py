@@ -110,7 +110,8 @@ def over_evaluations(rows: Sequence[Row]) -> list[tuple[str, Markup]]:
 
 def over_swept(rows: Sequence[Row], better: Mapping[str, Better], turned: Sequence[str]) -> list[tuple[str, Markup]]:
     """Each number with a good end over each number that was swept, with a line for each choice of the others."""
-    names = dict.fromkeys(name for row in rows for name in row.numbers if name in better and _differs(rows, name))
+    names = dict.fromkeys(name for row in rows for name in row.numbers if name in better and name != EVALUATIONS)
+    names = dict.fromkeys(name for name in names if _differs(rows, name))
     drawn = []
     for key in turned:
         if key == "sampler.steps" and _differs(rows, EVALUATIONS):

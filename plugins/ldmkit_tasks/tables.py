@@ -22,7 +22,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """
     keys = _keys(rows)
     text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator="\n")
+    table = csv.writer(text, lineterminator="\r\n")
     table.writerow([_inert(key) for key in keys])
     table.writerows([[_inert(row.get(key, "")) for key in keys] for row in rows])
     write_whole(path, text.getvalue())

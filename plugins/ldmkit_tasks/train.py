@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ldmkit.artifacts.checkpoint import write_json
+from ldmkit.differences import Difference
 from ldmkit.diffusion.model import LatentDiffusion
 from ldmkit.models import build
 from ldmkit.run import Run, Task
@@ -18,6 +19,7 @@ from ldmkit.stages.first_stage import train_first_stage
 from ldmkit.stages.latents import cache_latents, check_room_for_latents
 from ldmkit.sweep import Sweep
 from ldmkit_tasks.comparison import compare_jobs
+from ldmkit_tasks.difference import write_difference
 from ldmkit_tasks.measure import Measurement, measure_reconstructions, measure_samples
 from ldmkit_tasks.pictures import draw_grid, save_samples
 from ldmkit_tasks.summary import make_report, write_summary
@@ -64,6 +66,10 @@ class Train(Task):
     def compare(self, sweep: Sweep) -> str:
         """One table and one sheet of reconstructions and samples; see :mod:`ldmkit_tasks.comparison`."""
         return compare_jobs(sweep)
+
+    def diff(self, found: Difference, path: Path) -> Path:
+        """Configs, numbers, stages and pictures; see :mod:`ldmkit_tasks.difference`."""
+        return write_difference(found, path)
 
 
 def _previews(run: Run, model: LatentDiffusion) -> dict[int, Callable[[], None]]:

@@ -184,3 +184,16 @@ def test_each_conditioner_is_asked_once_however_often_it_is_told() -> None:
     for names in ((), ("a",), ("a",)):
         told(names)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("yielded", "said"),
+    [
+        ([torch.zeros(1, 3)], "cond.a yields a list; it must yield a Conditioning"),
+        (Conditioning(tokens=torch.zeros(1, 3)), r"yields tokens \(1, 3\); it must be a tensor \(B, M, D\)"),
+        (Conditioning(vector=[1.0]), r"yields vector a list; it must be a tensor \(B, E\)"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_conditioning_is_told_by_the_name_of_its_part(yielded: object, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        check_conditioning(yielded, CondSpec(vector=3), "cond.a")

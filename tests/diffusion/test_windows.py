@@ -93,6 +93,13 @@ def test_a_picture_of_another_shape_is_drawn_window_by_window(model: Any) -> Non
     assert not torch.equal(drawn, model.sample(fields))
 
 
+@pytest.mark.parametrize(("window", "near"), [(3, 16), (24, 32), (50, 48)])
+def test_a_window_that_the_denoiser_cannot_take_is_refused_in_pixels(model: Any, window: int, near: int) -> None:
+    message = f"a window of {window} pixels cannot be: .* multiples of 16 .* the nearest that can is {near}$"
+    with pytest.raises(ldmkit.ConfigError, match=message):
+        model.sample({"low_res": torch.zeros(1, 3, 8, 8, dtype=torch.uint8)}, window=window)
+
+
 def test_a_window_of_nothing_is_refused(model: Any) -> None:
     with pytest.raises(ldmkit.ConfigError, match="window must be 1 or more, got 0"):
         model.sample({"low_res": torch.zeros(1, 3, 8, 8, dtype=torch.uint8)}, window=0)

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from ldmkit.errors import ConfigError, LdmkitError
+from ldmkit.registry.components import Component
 from ldmkit.registry.discovery import Plugin, discover, kernel_conf, registry
+from ldmkit.registry.hooks import hookspec
 
 Install = Callable[..., Path]
 Hook = Callable[..., str]
@@ -93,6 +95,71 @@ def test_an_instance_can_be_a_plugin(install: Install) -> None:
     assert plugin("good-one").status == "ok"
 
 
+ANNOUNCED = {"group": "ldmkit.cond", "entry": "made-up", "target": "good_one:Part"}
+
+
+def test_an_entry_point_of_a_kind_is_a_part_and_nothing_is_imported_to_know_of_it(install: Install) -> None:
+    site = install("good-one", "raise ValueError", **ANNOUNCED, files={"conf/cond/made-up.yaml": "name: made-up"})
+    found = plugin("good-one")
+    assert (found.name, found.label, found.version, found.status) == ("good-one", "good-one", "1.0", "ok")
+    assert [(part.kind, part.name, part.target) for part in found.components] == [("cond", "made-up", "good_one:Part")]
+    assert found.config_dir == site / "good_one" / "conf"
+    assert "good_one" not in sys.modules
+
+
+def test_the_class_of_an_entry_point_is_imported_when_it_is_asked_for(install: Install) -> None:
+    install("good-one", "class Part: pass", **ANNOUNCED)
+    assert registry().part("cond", "made-up").__name__ == "Part"
+
+
+def test_a_package_whose_entry_points_are_parts_is_one_plugin(install: Install) -> None:
+    site = install("good-one", "", **ANNOUNCED, files={"conf/cond/made-up.yaml": "name: made-up"})
+    (site / "good_one-1.0.dist-info" / "entry_points.txt").write_text(
+        "[ldmkit.cond]\nmade-up = good_one:Part\nother = good_one.other:Part\n[ldmkit.data]\nthird = good_one:Third\n"
+    )
+    found = plugin("good-one")
+    assert sorted(part.name for part in found.components) == ["made-up", "other", "third"]
+    assert [found.kind for found, _ in registry().components() if found.name == "third"] == ["data"]
+    assert registry().clashes() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"group": "ldmkit.conds"}, "there is no kind of part 'conds'; did you mean 'cond'?"),
+        ({"target": "good_one"}, "'good_one' is not 'package.module:Class'"),
+        ({"target": "no_such_module_anywhere:Part"}, "No module named 'no_such_module_anywhere'"),
+    ],
+)
+def test_a_bad_entry_point_of_a_kind_fails_alone(change: dict[str, str], error: str, install: Install) -> None:
+    install("bad-one", "", **{**ANNOUNCED, **change})
+    assert plugin("bad-one").status == "failed"
+    assert error in plugin("bad-one").error
+    assert {found.status for found in discover().plugins if found.distribution == "ldmkit"} == {"ok"}
+
+
+def test_a_part_that_cannot_be_imported_costs_those_who_ask_for_it(install: Install) -> None:
+    install("bad-one", "import no_such_module_anywhere", **{**ANNOUNCED, "target": "bad_one:Part"})
+    assert plugin("bad-one").status == "ok"
+    with pytest.raises(
+        LdmkitError, match=r"cond 'made-up' of bad-one 1.0 cannot be imported from bad_one:Part: Module"
+    ):
+        registry().part("cond", "made-up")
+
+
+def test_a_hook_that_is_to_go_warns_who_implements_it_and_works(
+    install: Install, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Later:
+        @hookspec(warn_on_impl=DeprecationWarning("components goes in 0.4; name parts by entry points"))
+        def components(self) -> list[Component]: ...
+
+    install("old-one", hook("old_one"))
+    monkeypatch.setattr("ldmkit.registry.loading.PluginSpec", Later)
+    with pytest.warns(DeprecationWarning, match="components goes in 0.4; name parts by entry points"):
+        assert plugin("old-one").status == "ok"
+
+
 def test_ctrl_c_while_loading_is_not_swallowed(install: Install) -> None:
     install("bad-one", "raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
@@ -110,6 +177,14 @@ def test_a_disabled_plugin_is_not_even_imported(name: str, install: Install, mon
     install("bad-one", "raise ValueError('imported')", entry="its-entry")
     monkeypatch.setenv("LDMKIT_DISABLE", f"another, {name}")
     assert plugin("bad-one").status == "disabled"
+
+
+def test_a_plugin_of_entry_points_is_disabled_by_its_distribution(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("good-one", "", **ANNOUNCED)
+    monkeypatch.setenv("LDMKIT_DISABLE", "good-one")
+    assert (plugin("good-one").status, plugin("good-one").components) == ("disabled", ())
 
 
 def test_a_malformed_distribution_costs_nobody_anything(install: Install, hook: Hook) -> None:

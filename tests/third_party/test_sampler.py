@@ -69,7 +69,7 @@ def results(install: Callable[..., Path], hook: Callable[..., str]) -> Callable[
         files = {"part.py": part, "conf/sampler/midpoint.yaml": OPTION}
         install("ldmkit-midpoint", hook("ldmkit_midpoint", "sampler", "midpoint"), files=files)
         assert ("sampler", "midpoint") in [(kind, option) for kind, option, _ in registry().options()]
-        suite = type("Registered", (SamplerSuite,), {"option": "midpoint"})
+        suite = type("Registered", (SamplerSuite,), {"component": "midpoint"})
         return {name: (status, why) for name, status, why in check(suite)}
 
     return results

@@ -65,6 +65,22 @@ def test_masked_tokens_have_no_influence_whatever_they_hold(build: Build) -> Non
     torch.testing.assert_close(network(z, t, told)[1:2], network(z[1:2], t[1:2], row), atol=1e-5, rtol=1e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("pads", [1, 30])
+def test_the_number_of_pads_and_what_they_hold_does_not_matter(build: Build, pads: int) -> None:
+    network, told = build(**ALL), everything()
+    assert told.tokens is not None
+    assert told.mask is not None
+    longer = replace(
+        told,
+        tokens=torch.cat([told.tokens, torch.full((3, pads, 24), torch.nan)], dim=1),
+        mask=torch.cat([told.mask, torch.zeros(3, pads, dtype=torch.bool)], dim=1),
+    )
+    expected = network(*noisy(), told)
+    apart = (network(*noisy(), longer) - expected).abs().max()
+    assert apart <= 1e-6 * max(1.0, expected.abs().max().item())
+
+
 @pytest.mark.parametrize("grad", [False, True])
 def test_a_row_of_pads_alone_gets_nothing_from_its_cross_attention(build: Build, grad: bool) -> None:
     network = build()

@@ -38,7 +38,8 @@ def renamed(network: DiT, names: Mapping[str, str]) -> dict[str, str]:
 
 
 def relative(mine: Tensor, theirs: Tensor) -> float:
-    return float((mine.detach() - theirs.detach()).abs().max() / theirs.detach().abs().max())
+    """|mine - theirs| / |theirs|, Euclidean norms over the whole tensor."""
+    return float((mine.detach() - theirs.detach()).norm() / theirs.detach().norm())
 
 
 def swapped(rows: Tensor) -> Tensor:
@@ -94,14 +95,12 @@ def test_outputs_and_gradients_are_those_of_dit(dtype: torch.dtype, tolerance: f
     expected.square().sum().backward()
     for mine, theirs in pairs.items():
         if not mine.endswith("to_k.bias"):  # whose gradient is zero: the same number for all scores of a row
-            assert relative(network.get_parameter(mine).grad, reference.get_parameter(theirs).grad) < 5 * tolerance, (
-                mine
-            )
+            assert relative(network.get_parameter(mine).grad, reference.get_parameter(theirs).grad) < tolerance, mine
     labels = sum(embedder.class_embedder.embedding_table.weight.grad[:2] for embedder in embedders)
     assert outputs[0].grad is not None
-    assert relative(outputs[0].grad, labels) < 5 * tolerance
+    assert relative(outputs[0].grad, labels) < tolerance
     times = sum(embedder.timestep_embedder.linear_1.weight.grad for embedder in embedders)
-    assert relative(network.time_embed[0].weight.grad, times) < 5 * tolerance
+    assert relative(network.time_embed[0].weight.grad, times) < tolerance
 
 
 @pytest.mark.parametrize(
@@ -166,4 +165,4 @@ def test_outputs_and_gradients_are_those_of_sd3(dtype: torch.dtype, tolerance: f
     for mine, theirs in pairs.items():
         gradient, other = network.get_parameter(mine).grad, reference.get_parameter(theirs).grad
         if qk_norm or not mine.endswith("to_k.bias"):
-            assert relative(swapped(gradient) if mine in turned else gradient, other) < 5 * tolerance, mine
+            assert relative(swapped(gradient) if mine in turned else gradient, other) < tolerance, mine

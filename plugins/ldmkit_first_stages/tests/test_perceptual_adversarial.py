@@ -175,17 +175,15 @@ def test_the_log_variance_falls_to_the_logarithm_of_the_error() -> None:
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
-def test_its_weights_in_the_other_reduction_are_told(reduction: str) -> None:
+def test_its_weight_of_the_kl_in_the_other_reduction_is_told(reduction: str) -> None:
     ratio = LATENT / IMAGE if reduction == "sum" else IMAGE / LATENT
     constants = build(reduction=reduction).constants()
-    assert constants == {
-        "equivalent_kl_weight": pytest.approx(0.01 * ratio),
-        "equivalent_codebook_weight": pytest.approx(2.0 * ratio),
-    }
+    assert constants == {"equivalent_kl_weight": pytest.approx(0.01 * ratio)}
+    assert build(reduction=reduction, kl_weight=0.0).constants() == {}
     other = build(
         reduction={"sum": "mean", "mean": "sum"}[reduction],
         kl_weight=constants["equivalent_kl_weight"],
-        codebook_weight=constants["equivalent_codebook_weight"],
+        codebook_weight=2.0 * ratio,
     )
     example = Example(penalty=0.3)
     here, there = (example.judged(each, 0)[0] for each in (build(reduction=reduction), other))

@@ -48,6 +48,29 @@ def test_the_conditional_estimate_costs_one_pass(
 
 
 @pytest.mark.parametrize(
+    ("option", "keys"),
+    [
+        ("none", {}),
+        *(("cfg", {"scale": scale}) for scale in (1.0, 0.0, 4.0)),
+        *(("cfg", {"scale": {"text": text, "semantic": semantic}}) for text, semantic in ((1, 1), (1, 4), (4, 1))),
+        *(("cfg-zero-star", {"scale": scale, "zero_init": 0.0}) for scale in (1.0, 4.0)),
+        *(("pag", {"cfg_scale": scale}) for scale in (1.0, 4.0)),
+        ("autoguidance", {"run": "x"}),
+    ],
+)
+def test_the_nulls_that_it_says_it_asks_for_are_those_that_matter(
+    *, option: str, keys: dict[str, Any], guidance: Any, gaussians: Any, z: Tensor
+) -> None:
+    part = guidance(option, **keys)
+    other = gaussians({(): (0.0, 1.0), ("text", "semantic"): (0.2, 0.9)})
+    before = gaussians(LAWS, other=other).guided(part)(z, LEVEL)
+    for name in ("text", "semantic"):
+        changed = {told: law if name in told else (law[0] + 1, law[1]) for told, law in LAWS.items()}
+        same = torch.allclose(gaussians(changed, other=other).guided(part)(z, LEVEL), before)
+        assert same == (part.nulls is not None and name not in part.nulls)
+
+
+@pytest.mark.parametrize(
     ("scale", "evaluations"),
     [({"text": 4.0, "semantic": 1.5}, 3), ({"text": 1.0, "semantic": 1.5}, 2), ({"text": 4.0, "semantic": 4.0}, 2)],
 )

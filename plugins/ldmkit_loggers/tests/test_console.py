@@ -105,8 +105,12 @@ def test_the_end_points_to_the_report_when_there_is_one(capsys: pytest.CaptureFi
 
 
 def test_an_error_is_left_to_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
-    console().on_end(error=ValueError("secret"))
-    assert capsys.readouterr().err == "stopped after 0:00\n"
+    hooks = console()
+    hooks.on_end(error=ValueError("secret"))
+    assert capsys.readouterr().err == ""
+    hooks.on_stage(stage="latents", steps=0, reused=False)
+    hooks.on_end(error=ValueError("secret"))
+    assert capsys.readouterr().err == "latents: started\nstopped after 0:00\n"
 
 
 def on_terminal(monkeypatch: pytest.MonkeyPatch, columns: int, act: Callable[[], None], term: str = "xterm") -> str:

@@ -20,7 +20,7 @@ class Noise(DataSource):
         self._length = length
 
     def digest(self) -> str:
-        return "c0ffee"
+        return f"{self.spec.channels}x{self.spec.size}"
 
     def length(self, split: str) -> int:
         return self._length

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from ldmkit_metrics import inception
-from ldmkit_metrics.features import FeaturesConfig, _extractor, extractor
+from ldmkit_metrics import features, inception
+from ldmkit_metrics.features import FeaturesConfig, extractor
 from ldmkit_metrics.random_features import RandomFeatures
 from safetensors.torch import save_file
 from torch.nn import functional as F
@@ -25,9 +25,9 @@ RANDOM = FeaturesConfig(extractor="random", weights=None)
 
 @pytest.fixture(autouse=True)
 def forget() -> Any:
-    _extractor.cache_clear()
+    features._made.clear()
     yield
-    _extractor.cache_clear()
+    features._made.clear()
 
 
 def test_random_features_are_means_of_random_convolutions(noise: Source) -> None:
@@ -45,8 +45,8 @@ def test_random_features_are_means_of_random_convolutions(noise: Source) -> None
 
 def test_grey_pictures_have_the_features_of_their_rgb(noise: Source) -> None:
     images = noise(channels=1).read("train", range(2)).images
-    features = RandomFeatures()
-    assert torch.equal(features(images), features(images.expand(-1, 3, -1, -1)))
+    random = RandomFeatures()
+    assert torch.equal(random(images), random(images.expand(-1, 3, -1, -1)))
 
 
 def test_random_numbers_are_named_so() -> None:
@@ -107,15 +107,18 @@ def test_inception_is_torch_fidelitys_with_the_weights_of_the_file(noise: Source
     theirs = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(tmp_path / "w.pth"))
     for file in ("w.pth", "w.safetensors"):
         ours = extractor(FeaturesConfig(extractor="inception", weights=str(tmp_path / file)), "fid", noise())
-        features = ours(images)
-        assert features.shape == (1, 2048)
-        assert torch.equal(features, theirs(images)[0])
+        found = ours(images)
+        assert found.shape == (1, 2048)
+        assert torch.equal(found, theirs(images)[0])
         assert ours.protocol().keys() == {"extractor", "weights", "resize"}
         assert inception.weights.sha256(tmp_path / file) in ours.protocol()["weights"]
 
 
-def test_weights_of_something_else_are_refused(noise: Source, tmp_path: Path) -> None:
+def test_weights_of_something_else_are_refused_before_any_picture_is_seen(noise: Source, tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors")
-    ours = extractor(FeaturesConfig(extractor="inception", weights=str(tmp_path / "w.safetensors")), "fid", noise())
     with pytest.raises(CheckpointError, match="does not hold the weights of torch-fidelity's Inception-v3"):
-        ours(noise().read("train", range(1)).images)
+        extractor(FeaturesConfig(extractor="inception", weights=str(tmp_path / "w.safetensors")), "fid", noise())
+
+
+def test_one_network_serves_all_metrics(noise: Source) -> None:
+    assert extractor(RANDOM, "fid", noise()) is extractor(RANDOM, "kid", noise())

@@ -62,11 +62,10 @@ def test_a_backbone_comes_from_a_file_of_torchvision(
     assert part.protocol()["weights"].startswith("sha256 ")
 
 
-def test_a_file_of_another_network_is_refused(noise: Source, tmp_path: Path) -> None:
+def test_a_file_of_another_network_is_refused_before_any_picture_is_seen(noise: Source, tmp_path: Path) -> None:
     save_file({"features.0.weight": torch.zeros(1)}, tmp_path / "w.safetensors")
-    part = metric(noise(), backbone="pretrained", weights=str(tmp_path / "w.safetensors"))
     with pytest.raises(CheckpointError, match="does not hold the weights of the network asked for"):
-        part.update(*pair(noise()), {})
+        metric(noise(), backbone="pretrained", weights=str(tmp_path / "w.safetensors"))
 
 
 def test_missing_weights_are_named_before_anything_is_measured(

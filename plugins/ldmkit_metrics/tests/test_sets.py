@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -74,7 +75,7 @@ def test_the_reference_set_is_the_beginning_of_its_split(noise: Source) -> None:
     batches = list(part)
     assert torch.equal(torch.cat(batches), data.read("validation", range(100)).images)
     assert len(batches) > 1
-    assert part.protocol() == {"data": "c0ffee", "split": "validation", "count": 100}
+    assert part.protocol() == {"data": "3x32", "split": "validation", "count": 100}
     assert ReferenceSet(data, ReferenceConfig(split="train", count=1000)).count == 150
 
 
@@ -84,7 +85,7 @@ def test_the_protocol_names_reference_count_and_extractor(part: Any, more: Any, 
     metric.update(noise().read("validation", range(10)).images, None, {})
     metric.compute()
     protocol = metric.protocol()
-    assert protocol["reference"] == {"data": "c0ffee", "split": "train", "count": 50}
+    assert protocol["reference"] == {"data": "3x32", "split": "train", "count": 50}
     assert (protocol["count"], protocol["extractor"], protocol["resize"]) == (10, "random", "none")
 
 
@@ -94,6 +95,26 @@ def test_too_few_samples_have_no_number(part: Any, more: Any, noise: Source) -> 
     assert metric.compute() == {}
     metric.update(noise().read("validation", range(1)).images, None, {})
     assert metric.compute() == {}
+
+
+def test_metrics_of_one_reference_set_read_it_once_and_find_what_each_alone_would(
+    noise: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = noise(length=80)
+    images = data.read("validation", range(20)).images
+    found = []
+    for kept in (0, 2**30):
+        monkeypatch.setattr("ldmkit_metrics.reference.KEPT_BYTES", kept)
+        metrics = [on_samples(FID, data), on_samples(KID, data), on_samples(PrecisionRecall, data, neighbours=3)]
+        with mock.patch.object(data, "read", wraps=data.read) as read:
+            for metric in metrics:
+                metric.update(images, None, {})
+            found.append([metric.compute() for metric in metrics])
+        assert read.call_count == (2 if kept else 6)
+    assert found[0] == found[1]
+    other = on_samples(FID, data, count=10)
+    other.update(images, None, {})
+    assert other.compute() != found[0][0]
 
 
 def test_a_reference_set_of_one_image_is_refused() -> None:

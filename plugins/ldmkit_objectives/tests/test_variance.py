@@ -36,6 +36,16 @@ def neighbours(part: Any, t: list[int]) -> tuple[Levels, Levels]:
     return one, other
 
 
+def test_samplers_are_told_the_share_between_them(build: Any) -> None:
+    part, raw = build(V, LEARNED), torch.randn(2, 6, 4, 4)
+    assert part.learned_variance
+    assert not build(V).learned_variance
+    got = part.denoiser_to_variance(raw, torch.zeros(2, 3, 4, 4))
+    at, before = neighbours(part, [10, 500])
+    ends = [log_variance(torch.full((2, 1, 1, 1), end, dtype=torch.float64), at, before) for end in (-1.0, 1.0)]
+    torch.testing.assert_close(torch.lerp(*ends, got.double()), log_variance(raw[:, 3:].double(), at, before))
+
+
 def test_the_variance_lies_between_beta_and_that_of_the_posterior(build: Any) -> None:
     part = build(V)
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64).square()

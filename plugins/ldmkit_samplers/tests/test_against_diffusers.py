@@ -5,6 +5,7 @@ with the same fresh noise; docs/samplers.md lists where definitions differ. Sche
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,34 @@ def test_ddpm(steps: int, variance: str, same_noise: Callable[[str, str], None])
     )
     walked = ours("ddpm", levels_of(exact(scheduler, steps)), variance=variance)
     torch.testing.assert_close(walked, theirs(scheduler, noise()), **CLOSE)
+
+
+@dataclass
+class Learned:
+    """A network whose second output says where between small and large the variance lies, also beyond them."""
+
+    def __call__(self, z: Tensor, level: Levels) -> Tensor:
+        return denoise(z, level)
+
+    def variance(self, z: Tensor, level: Levels) -> Tensor:
+        return (self.raw(z) + 1) / 2
+
+    def raw(self, z: Tensor) -> Tensor:
+        return 1.5 * torch.sin(3 * z)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 20, 50])
+def test_ddpm_with_a_learned_variance(steps: int, same_noise: Callable[[str, str], None]) -> None:
+    same_noise("scheduling_ddpm", "ddpm")
+    scheduler = diffusers.DDPMScheduler(
+        **BETAS, clip_sample=False, variance_type="learned_range", timestep_spacing="leading"
+    )
+    model = Learned()
+    walked = ours("ddpm", levels_of(exact(scheduler, steps)), model, variance="learned")
+    z = noise()
+    for t in scheduler.timesteps:
+        z = scheduler.step(torch.cat([network(z, t), model.raw(z)], dim=1), t, z).prev_sample
+    torch.testing.assert_close(walked, z.double(), **CLOSE)
 
 
 def multistep(steps: int, **config: Any) -> Any:

@@ -55,5 +55,6 @@ class Words(Conditioner):
     def encode(self, texts: list[str]) -> Conditioning:
         length = self.config.length
         rows = [[2, *(self.known.get(word, 1) for word in text.split())][:length] for text in texts]
-        numbers = torch.tensor([row + [0] * (length - len(row)) for row in rows], dtype=torch.long).view(-1, length)
+        padded = torch.tensor([row + [0] * (length - len(row)) for row in rows], dtype=torch.long).view(-1, length)
+        numbers = padded.to(self.embedding.weight.device)
         return Conditioning(tokens=self.embedding(numbers), mask=numbers != 0)

@@ -13,17 +13,23 @@ from ldmkit_reference.adversaries import Filter
 
 
 class Half(FirstStage):
-    """Two by two pixels => ``width`` latent channels, by one linear map each way."""
+    """Two by two pixels => ``width`` latent channels, by one linear map each way.
+
+    The decoder takes each number to the nearest of ``2 * codes + 1`` an eighth apart, which are a codebook for each
+    channel, and learns as if it did not (Bengio et al. 2013, the straight-through estimator).
+    """
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
         name: str
         width: int
+        codes: int
 
     def __init__(self, config: Config, *, channels: int) -> None:
         super().__init__()
         self.spec = LatentSpec(channels=config.width, factor=2)
         self.reach = Reach(encode=0, decode=0)
+        self.codes = config.codes
         self.down = nn.Conv2d(channels, 2 * config.width, 2, stride=2)
         self.up = nn.ConvTranspose2d(config.width, channels, 2, stride=2)
 
@@ -32,7 +38,16 @@ class Half(FirstStage):
         return Posterior(mean, log_std.clamp(-10, 10).exp())
 
     def decode(self, latents: Tensor) -> Tensor:
-        return self.up(latents)
+        coded = self.numbers(latents) / 8
+        return self.up(latents + (coded - latents).detach())
+
+    def numbers(self, latents: Tensor) -> Tensor:
+        """Each latent's code, from -``codes`` to ``codes``."""
+        return (8 * latents).round().clamp(-self.codes, self.codes)
+
+    def code_counts(self, latents: Tensor) -> Tensor:
+        numbers = self.numbers(latents).long() + self.codes
+        return nn.functional.one_hot(numbers, 2 * self.codes + 1).sum((0, 2, 3))
 
 
 class Squared(FirstStageLoss):

@@ -32,7 +32,7 @@ class Ancestral(Sampler):
             on_step(step, levels[step], z, x0)
             eps = (z - levels.alpha[step] * x0) / levels.sigma[step]
             share = self.fresh * (1 - (noise[step + 1] / noise[step]).square()).sqrt()
-            fresh = random.normal(f"fresh {step}", z.shape[1:], dtype=z.dtype)
+            fresh = random.normal(f"fresh {step}", z.shape[1:], device=z.device, dtype=z.dtype)
             eps = (1 - share.square()).sqrt() * eps + share * fresh
             z = levels.alpha[step + 1] * x0 + levels.sigma[step + 1] * eps
         return z
