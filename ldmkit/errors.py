@@ -37,9 +37,13 @@ class NumericError(LdmkitError):
 
 
 class Interrupted(LdmkitError):  # noqa: N818 - it is no mistake
-    """The user or the machine asked the run to stop; its state is saved."""
+    """The user or the machine asked the run to stop; its state is saved.
+
+    ``scheduler`` is the signal by which a scheduler asked, which has an answer to it and now waits for that.
+    """
 
     exit_code = 130
+    scheduler: int | None = None
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shlex
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -20,14 +21,17 @@ import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from ldmkit.errors import ConfigError, LdmkitError, did_you_mean
+from ldmkit import processes
+from ldmkit.errors import ConfigError, Interrupted, LdmkitError, did_you_mean
 from ldmkit.exits import report
 from ldmkit.registry.composing import CONFIG_NAME, VERSION_BASE, Composer, check, register
 from ldmkit.registry.culprit import name_culprit
 from ldmkit.registry.discovery import kernel_conf
+from ldmkit.returns import check_returns, read_returned
 
 if TYPE_CHECKING:
     from ldmkit.sweep import Sweep
@@ -47,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
         return _hydra(flags, asked.overrides)
     if asked.multirun or "hydra.mode=MULTIRUN" in asked.overrides:
         return _sweep(composer, asked.overrides, flags, shlex.join(["ldmkit", "run", *argv]))
-    check(composer.compose(asked.overrides))
+    _checked(composer, asked.overrides)
     return _hydra(flags, asked.overrides)
 
 
@@ -61,21 +65,24 @@ def job(config: DictConfig) -> Any:
         plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
         check(plain)
         if chosen.mode is RunMode.MULTIRUN:
-            _job_of_sweep(plain, overrides, Path(chosen.sweep.dir))
-        else:
-            run.job(plain, overrides)
+            return _job_of_sweep(plain, overrides, Path(chosen.sweep.dir))
+        run.job(plain, overrides)
+        return None
     except (Exception, KeyboardInterrupt) as error:
-        sys.exit(_code(error))  # passes through Hydra, which would print a traceback of its own for an error
+        _end(error, _code(error))
 
 
-def _job_of_sweep(config: dict[str, Any], overrides: Sequence[str], directory: Path) -> None:
-    """Do what is left of a job, and keep what became of it; only where it was interrupted, that ends the sweep."""
+def _job_of_sweep(config: dict[str, Any], overrides: Sequence[str], directory: Path) -> float | None:
+    """Do what is left of a job, and keep what became of it; only where it was interrupted, that ends the sweep.
+
+    Returns the number that the config names in ``returns``; None where it names none, or the job failed.
+    """
     from ldmkit import run, sweep
 
     this = sweep.Job.of(config, overrides)
     before = this.found_in(directory)
-    if before.state == "finished":
-        return
+    if before.state == "finished" and before.run is not None:
+        return read_returned(before.run, config["returns"])
     if before.run is not None and before.state in ("interrupted", "going on"):
         config = {**config, "resume": str(before.run)}
 
@@ -85,13 +92,25 @@ def _job_of_sweep(config: dict[str, Any], overrides: Sequence[str], directory: P
         this.write(directory)
 
     try:
-        run.job(config, overrides, begun)
+        number = read_returned(run.job(config, overrides, begun), config["returns"])
         replace(this, state="finished").write(directory)
+        return number
     except (Exception, KeyboardInterrupt) as error:
         ended = this.ended(error, _code(error))
         ended.write(directory)
         if ended.state == "interrupted":
-            sys.exit(ended.code)
+            _end(error, ended.code)
+        return None
+
+
+def _end(error: BaseException, code: int) -> NoReturn:
+    """Exit, which passes through Hydra, while an error would have Hydra print a traceback of its own.
+
+    Where a scheduler has asked the run to stop, its own answer to the signal comes first: it starts the job again.
+    """
+    if isinstance(error, Interrupted) and error.scheduler is not None:
+        signal.raise_signal(error.scheduler)
+    sys.exit(code)
 
 
 def _code(error: BaseException) -> int:
@@ -138,11 +157,12 @@ def _sweep(composer: Composer, overrides: Sequence[str], flags: Sequence[str], c
 
     if any(line.startswith("hydra.sweep.dir=") for line in overrides):
         raise ConfigError("hydra.sweep.dir: a sweep keeps its files in OUTPUTS/sweeps/; type outputs=DIRECTORY")
-    searches = any(line.startswith("hydra/sweeper=") and line != "hydra/sweeper=basic" for line in overrides)
-    checked = [] if searches else [_checked(composer, each) for each in composer.jobs(overrides)]
-    jobs = [sweep.Job.of(config, own) for config, own in checked]
-    outputs = checked[0][0]["outputs"] if checked else _outputs(composer, overrides)
-    directory = sweep.begin(Path(outputs), command, jobs, search=overrides if searches else ())
+    searches = _searches(composer.hydra(overrides))
+    checked = [_checked(composer, each) for each in (composer.ends if searches else composer.jobs)(overrides)]
+    if searches and checked[0][0]["returns"] is None:
+        raise ConfigError("a sweep that searches needs a number of each job; type returns=SECTION.NAME, as prompt.all")
+    jobs = [] if searches else [sweep.Job.of(config, own) for config, own in checked]
+    directory = sweep.begin(Path(checked[0][0]["outputs"]), command, jobs, search=overrides if searches else ())
     done = [each.overrides for each in jobs if each.found_in(directory).state == "finished"]
     code = 0
     with sweep.read(directory).alone():
@@ -157,16 +177,23 @@ def _sweep(composer: Composer, overrides: Sequence[str], flags: Sequence[str], c
         return _conclude(sweep.read(directory), code)
 
 
+def _searches(asked: DictConfig) -> bool:
+    """Check the launcher and the sweeper of a sweep; return whether it is the latter that chooses the jobs."""
+    processes.register()
+    for kind, plugin in (("launcher", asked.launcher), ("sweeper", asked.sweeper)):
+        if plugin._target_ not in Plugins.instance().class_name_to_class:
+            package = plugin._target_.split(".")[1].replace("_", "-")
+            raise ConfigError(f"this hydra/{kind} is not installed; type: pip install {package}")
+    processes.check_settings(asked.launcher)
+    return bool(asked.sweeper._target_ != f"{BasicSweeper.__module__}.{BasicSweeper.__name__}")
+
+
 def _checked(composer: Composer, overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """The config of a job of a sweep, checked, with the overrides that are not for Hydra alone."""
     config = composer.compose(overrides)
     check(config)
+    check_returns(config)
     return config, _own(overrides)
-
-
-def _outputs(composer: Composer, overrides: Sequence[str]) -> Any:
-    """Where a sweep that searches, whose jobs are not known before, writes."""
-    return composer.compose([line for line in overrides if line.startswith("outputs=")])["outputs"]
 
 
 def _own(overrides: Sequence[str]) -> list[str]:
@@ -201,6 +228,7 @@ def _conclude(sweep: Sweep, code: int) -> int:
         from ldmkit.run import conclude_sweep
 
         print(conclude_sweep(sweep), end="")
+    _tell_best(sweep.directory / "optimization_results.yaml")
     if not left:
         return code
     print(f"ldmkit: {len(left)} of {len(sweep.jobs)} jobs failed; {again}", file=sys.stderr)
@@ -211,6 +239,14 @@ def _conclude(sweep: Sweep, code: int) -> int:
         print(f"  {name} ({why})", file=sys.stderr)
     codes = {each.code or 1 for each in left}
     return codes.pop() if len(codes) == 1 else 1
+
+
+def _tell_best(found: Path) -> None:
+    """Print the best job of a sweep that searched, where its sweeper has left a record of it."""
+    if found.is_file():
+        best = OmegaConf.load(found)
+        chosen = " ".join(f"{key}={value}" for key, value in best.best_params.items())
+        print(f"best: {chosen} ({best.best_value:.4g})")
 
 
 def _hydra(flags: Sequence[str], overrides: Sequence[str]) -> int:

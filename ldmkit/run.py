@@ -37,6 +37,7 @@ from ldmkit.registry.discovery import registry
 from ldmkit.registry.hooks import RunSpec
 from ldmkit.registry.origin import Origin, check_origins, origins, read_origins
 from ldmkit.registry.sampling_keys import trained
+from ldmkit.signals import answering
 from ldmkit.sweep import Sweep
 
 logger = logging.getLogger("ldmkit")
@@ -166,10 +167,15 @@ class Run:
 
 
 class StopRequest:
-    """Ctrl-C or SIGTERM once: finish the step, save, end. Ctrl-C twice: end now."""
+    """Ctrl-C or SIGTERM once: finish the step, save, end. Ctrl-C twice: end now.
+
+    A signal that the program around us answers by a function, as submitit does to have a preempted job started again,
+    is a request too. What answers it is left for afterwards: ``signal`` then is that signal, and no other overrules it.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._schedulers: tuple[int, ...] = ()
 
     def asked(self) -> bool:
         """Whether to stop."""
@@ -178,21 +184,22 @@ class StopRequest:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Within, signals are requests. Outside the main thread signals are left alone."""
-        try:
-            before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread
-            before = {}
-        try:
+        named = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
+        self._schedulers = tuple(number for number in named if callable(signal.getsignal(number)))
+        with answering((signal.SIGINT, signal.SIGTERM, *self._schedulers), self._receive):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+
+    def scheduler(self) -> int | None:
+        """The signal of the scheduler that asked to stop, None where it was somebody else."""
+        return self.signal if self.signal in self._schedulers else None
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
+        if self.scheduler() is not None:
+            return  # Slurm sends SIGTERM as well
+        if self.signal is not None and number not in self._schedulers:
             raise KeyboardInterrupt
         self.signal = number
-        logger.warning("stopping after this step; once more to stop at once")
+        logger.warning("stopping after this step%s", "" if self.scheduler() else "; once more to stop at once")
 
 
 class Loggers:
@@ -283,7 +290,8 @@ def _run(
         if isinstance(raised, Interrupted):
             go_on = shlex.join(["ldmkit", "run", f"resume={directory if settings.outputs != 'outputs' else run.id}"])
             stopped = Interrupted(f"{raised}. To go on: {go_on}")
-            stopped.exit_code = 75 if run.stop.signal == signal.SIGTERM else 130
+            stopped.exit_code = 130 if run.stop.signal == signal.SIGINT else 75
+            stopped.scheduler = run.stop.scheduler()
             raise stopped from None
         raise
     finally:

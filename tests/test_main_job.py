@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -141,6 +142,28 @@ def test_one_signal_stops_after_the_step_saves_and_says_how_to_go_on(
     resumed = ldmkit_process(tmp_path, "run", f"resume={run.name}")
     error = resumed.communicate(timeout=120)[1]
     assert resumed.returncode == 0, error
+    for name in ("first_stage", "conditioners", "denoiser"):
+        one, two = (load_file(r / "model" / f"{name}.safetensors") for r in (first, run))
+        assert all(torch.equal(value, two[key]) for key, value in one.items()), name
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the job's process by /proc")
+def test_a_job_that_its_scheduler_preempts_saves_and_goes_on_in_the_same_run(tmp_path: Path, first: Path) -> None:
+    process = ldmkit_process(tmp_path, "run", "-m", "hydra/launcher=submitit_local", *SMOKE)
+    while process.poll() is None:
+        logs = list(tmp_path.glob("outputs/runs/*/metrics.jsonl"))
+        if logs and '"denoiser"' in logs[0].read_text() and '"step"' in logs[0].read_text().splitlines()[-1]:
+            (folder,) = tmp_path.glob(
+                "outputs/sweeps/*/.submitit/[0-9]*"
+            )  # named for the process that starts the job's
+            started = Path(f"/proc/{folder.name}/task/{folder.name}/children").read_text().split()
+            os.kill(int(started[0]), signal.SIGUSR2)
+            break
+        time.sleep(0.02)
+    error = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, error
+    assert "this job is preempted" in (folder / f"{folder.name}_0_log.err").read_text()
+    (run,) = tmp_path.glob("outputs/runs/*")
     for name in ("first_stage", "conditioners", "denoiser"):
         one, two = (load_file(r / "model" / f"{name}.safetensors") for r in (first, run))
         assert all(torch.equal(value, two[key]) for key, value in one.items()), name

@@ -199,6 +199,33 @@ class Composer:
         for batch in batches:
             yield from (list(job) for job in batch)
 
+    def ends(self, overrides: Sequence[str]) -> list[list[str]]:
+        """The overrides of two jobs of a sweep that searches: with every axis at its one end, and at its other."""
+        parsed = [checks.parse(line, self.groups, _KEYS) for line in overrides]
+        for override in parsed:
+            self._check_name(override)
+        checks.check_twice(parsed)
+        every = {override.key_or_group: override for override in [*self._swept_by_recipe(parsed), *parsed]}
+        for override in every.values():
+            override.config_loader = self.loader
+        return [[checks.end(override, index) for override in every.values()] for index in (0, -1)]
+
+    def hydra(self, overrides: Sequence[str]) -> DictConfig:
+        """Hydra's own part of the config, with the launcher and the sweeper of a sweep."""
+        parsed = [checks.parse(line, self.groups, _KEYS) for line in overrides]
+        for override in parsed:
+            self._check_name(override)
+        chosen, keys = self._split(override for override in parsed if not override.is_sweep_override())
+        base = self.base([checks.line_of(override) for override in chosen])
+        own = [override for override in keys if override.key_or_group.startswith("hydra.")]
+        for override in own:
+            checks.check_key(override, base, self.groups)
+        config = copy.deepcopy(base)
+        with _translated(overrides):
+            ConfigLoaderImpl._apply_overrides_to_config(own, config)
+        found: DictConfig = config.hydra
+        return found
+
     def _swept_by_recipe(self, parsed: Iterable[Override]) -> list[Override]:
         """What the chosen recipe names in ``hydra.sweeper.params``, as Hydra's sweeper reads it."""
         single = [checks.line_of(each) for each in self._split(parsed)[0] if not each.is_sweep_override()]

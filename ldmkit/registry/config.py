@@ -94,6 +94,7 @@ class RunConfig:
     threads: int
     outputs: str
     resume: str | None
+    returns: str | None
     train: StagesConfig
     latents: LatentsConfig
     samples: SamplesConfig

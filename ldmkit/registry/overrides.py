@@ -133,6 +133,16 @@ def values(override: Override) -> list[Any]:
     return []
 
 
+def end(override: Override, index: int) -> str:
+    """Return the override with one value, the first of those that it is swept over or, with ``index`` -1, the last."""
+    if not override.is_sweep_override():
+        return line_of(override)
+    if override.is_discrete_sweep():
+        return f"{override.get_key_element()}={list(override.sweep_string_iterator())[index]}"
+    interval: Any = override.value()
+    return f"{override.get_key_element()}={interval.end if index else interval.start}"
+
+
 def check_single(override: Override) -> None:
     """Refuse a sweep in a single run."""
     if override.is_sweep_override():
