@@ -59,7 +59,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Jobs]:
 def test_a_search_tells_the_best_of_its_jobs(jobs: Jobs, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["run", *SEARCH, "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=5"]) == 0
     assert len(jobs.shares) == 5
-    best = re.search(r"best: guidance.scale=([\d.]+) sampler.steps=(\d) \(prompt.all (.+)\)\n", capfd.readouterr().out)
+    best = re.search(r"best: guidance.scale=([\d.]+) sampler.steps=(\d) \((.+)\)\n", capfd.readouterr().out)
     assert best is not None
     assert float(best[3]) == pytest.approx(max(jobs.shares), abs=1e-4)
     assert 1 - abs(float(best[1]) - 3) / 10 + int(best[2]) / 100 == pytest.approx(max(jobs.shares))
@@ -152,6 +152,6 @@ def test_guidance_scale_and_steps_are_searched_with_one_training(tmp_path: Path)
     runs = [json.loads((run / "metrics.json").read_text()) for run in tmp_path.glob("outputs/runs/*")]
     assert len(runs) == 3
     assert sum("denoiser" in run["reused"] for run in runs) == 2
-    best = re.search(r"best: guidance.scale=\S+ sampler.steps=\d \(prompt.all (\S+)\)", done.stdout)
+    best = re.search(r"best: guidance.scale=\S+ sampler.steps=\d \((\S+)\)", done.stdout)
     assert best is not None
     assert float(best[1]) == max(run["prompt"]["all"] for run in runs)
