@@ -410,7 +410,7 @@ def test_run_info_names_the_plugins_on_the_search_path(jobs: Jobs, capsys: pytes
 @pytest.mark.parametrize(
     ("line", "answer"),
     [
-        ("ldmkit ru", {"run"}),
+        ("ldmkit ru", {"run", "runs"}),
         ("ldmkit ", set(VERBS)),
         ("ldmkit show mod", {"model"}),
         ("ldmkit run model=kl", {f"model=kl-f{factor}" for factor in (2, 4, 8, 16, 32)}),
