@@ -147,11 +147,12 @@ def test_kinds_are_frozen() -> None:
     assert set(KINDS) >= MULTIPLE
 
 
-def test_groups_are_the_kinds_and_two_of_the_kernels() -> None:
+def test_groups_are_the_kinds_two_of_the_kernels_and_hydras_own() -> None:
     groups = {group for group, _, _ in registry().options()}
     kernel = {path.name for path in kernel_conf().iterdir() if path.is_dir()}
     assert groups <= set(KINDS)
-    assert kernel <= {"scale", "experiment"}
+    assert kernel <= {"scale", "experiment", "hydra"}
+    assert [path.name for path in (kernel_conf() / "hydra").iterdir()] == ["launcher"]
 
 
 def test_the_installed_entry_points_are_those_of_pyproject() -> None:

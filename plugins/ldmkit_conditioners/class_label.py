@@ -16,7 +16,7 @@ from ldmkit_conditioners.fields import require_field, require_indices, require_n
 
 
 class ClassLabel(Conditioner):
-    """A learned row for each class: one token (Rombach et al. 2022, appendix E.2: width 512), a vector, or both.
+    """A learned row for each class, as one token (Rombach et al. 2022, appendix E.2: width 512) or as a vector.
 
     The null conditioning is one more learned row, behind those of the classes.
     """
@@ -28,7 +28,7 @@ class ClassLabel(Conditioner):
         name: str
         field: str
         dropout: float
-        form: Literal["tokens", "vector", "both"]
+        form: Literal["tokens", "vector"]
         width: int
 
         def __post_init__(self) -> None:
@@ -41,8 +41,7 @@ class ClassLabel(Conditioner):
         self.classes = require_names(config.name, self.field, require_field(config.name, self.field, "label", data))
         self.dropout = config.dropout
         self.needs = {self.field: "label"}
-        tokens, vector = (config.width if config.form in (form, "both") else 0 for form in ("tokens", "vector"))
-        self.spec = CondSpec(tokens=tokens, vector=vector)
+        self.spec = CondSpec(**{config.form: config.width})
         self.embedding = nn.Embedding(self.classes + 1, config.width)
 
     def forward(self, fields: Fields, latent_size: tuple[int, int]) -> Conditioning:
@@ -55,8 +54,6 @@ class ClassLabel(Conditioner):
 
     def _embed(self, labels: Tensor) -> Conditioning:
         rows = self.embedding(labels.to(self.embedding.weight.device))
-        vector = rows if self.spec.vector else None
-        if not self.spec.tokens:
-            return Conditioning(vector=vector)
-        mask = torch.ones_like(rows[:, :1], dtype=torch.bool)
-        return Conditioning(tokens=rows.unsqueeze(1), mask=mask, vector=vector)
+        if self.spec.vector:
+            return Conditioning(vector=rows)
+        return Conditioning(tokens=rows.unsqueeze(1), mask=torch.ones_like(rows[:, :1], dtype=torch.bool))

@@ -63,12 +63,3 @@ def test_a_label_that_does_not_exist_is_refused(label: int) -> None:
 def test_data_that_names_no_classes_is_refused() -> None:
     with pytest.raises(ConfigError, match="cond 'class' needs the names of the classes of 'class'"):
         part(data=DataSpec(size=64, channels=3, fields={"class": FieldSpec(kind="label")}))
-
-
-def test_as_both_its_token_and_its_vector_are_one_row() -> None:
-    conditioner = part("both")
-    told = conditioner({"class": torch.tensor([1, 0])}, (4, 4))
-    assert conditioner.spec == CondSpec(tokens=16, vector=16)
-    assert told.tokens is not None
-    assert told.vector is not None
-    assert torch.equal(told.tokens[:, 0], told.vector)
