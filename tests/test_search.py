@@ -43,9 +43,11 @@ class Jobs:
 
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Jobs]:
+    import optuna
     from hydra.core.plugins import Plugins
     from hydra.plugins.search_path_plugin import SearchPathPlugin
 
+    optuna.logging.disable_default_handler()  # it writes to what the first test that imported it had for stderr
     made = Jobs()
     monkeypatch.setattr("ldmkit.run.job", made)
     monkeypatch.setattr("ldmkit.run.conclude_sweep", lambda sweep: "")
