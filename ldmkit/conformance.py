@@ -53,7 +53,8 @@ def _suite(kind: str, name: str, overrides: Sequence[str]) -> type[Suite]:
 
     suite: type[Suite] = type("Checked", (SUITES[kind],), {"component": name, "overrides": tuple(overrides)})
     try:
-        suite().part()
+        with _quiet():
+            suite().part()
     except LdmkitError:
         raise
     except Exception:  # a check tells of it

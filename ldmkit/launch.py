@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shlex
 import signal
 import sys
@@ -171,8 +172,9 @@ def _sweep(composer: Composer, overrides: Sequence[str], flags: Sequence[str], c
             print(f"ldmkit: {len(done)} of {len(jobs)} jobs are done{left}", file=sys.stderr)
         if len(done) < len(jobs) or searches:
             place = str(directory.resolve()).replace("'", "\\'")
+            started = [*overrides, f"hydra.sweep.dir='{place}'"]
             with _leaving_out(done):
-                code = _hydra(flags, [*overrides, f"hydra.sweep.dir='{place}'"])
+                code = _search(flags, started, directory) if searches else _hydra(flags, started)
         (directory / "multirun.yaml").unlink(missing_ok=True)  # Hydra's; sweep.json says it
         return _conclude(sweep.read(directory), code)
 
@@ -186,6 +188,22 @@ def _searches(asked: DictConfig) -> bool:
             raise ConfigError(f"this hydra/{kind} is not installed; type: pip install {package}")
     processes.check_settings(asked.launcher)
     return bool(asked.sweeper._target_ != f"{BasicSweeper.__module__}.{BasicSweeper.__name__}")
+
+
+def _search(flags: Sequence[str], overrides: Sequence[str], directory: Path) -> int:
+    """As :func:`_hydra`; 1 where every job failed, of which a sweeper that looks for the best makes an error."""
+    from ldmkit import sweep
+
+    before = os.environ.get("HYDRA_FULL_ERROR", "")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, and are not printed by Hydra
+    try:
+        return _hydra(flags, overrides)
+    except Exception:
+        if any(each.state == "finished" for each in sweep.read(directory).jobs):
+            raise
+        return 1
+    finally:
+        os.environ["HYDRA_FULL_ERROR"] = before
 
 
 def _checked(composer: Composer, overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
