@@ -27,7 +27,7 @@ from ldmkit.artifacts.checkpoint import read_json, write_json
 from ldmkit.artifacts.store import Artifact, Store
 from ldmkit.differences import Difference
 from ldmkit.errors import ConfigError, Interrupted
-from ldmkit.models import build_data, build_part, build_sampling
+from ldmkit.models import build_data, build_part, build_sampling, find_checkpoint
 from ldmkit.protocols import DataSource
 from ldmkit.records import CONFIG, LOCK, RECORD, ended_by, find_run, missing_run
 from ldmkit.registry.components import KINDS
@@ -237,8 +237,11 @@ def job(
         config, overrides = read_json(resumed / CONFIG), read_json(resumed / RECORD)["overrides"]
     settings = check(config)
     compute = devices.choose(settings.device, settings.precision, settings.threads)
-    build_sampling(config)  # its mistakes need no data to be found, and leave no directory
-    directory = resumed or _create(Path(settings.outputs) / "runs", config)
+    runs = Path(settings.outputs) / "runs"
+    _, guidance, _ = build_sampling(config)  # its mistakes need no data to be found, and leave no directory
+    if guidance.weaker is not None:
+        find_checkpoint(guidance.weaker, runs)
+    directory = resumed or _create(runs, config)
     lock = FileLock(directory / LOCK)
     try:
         lock.acquire(timeout=0)

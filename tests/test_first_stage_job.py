@@ -62,6 +62,7 @@ def test_a_first_stage_is_trained_measured_and_reported_alone(first: Path) -> No
         "data.json",
         "first_stage.safetensors",
         "manifest.json",
+        "parts.json",
     }
     report = (first / "report.html").read_text()
     assert "A first stage of shapes" in report
@@ -147,7 +148,7 @@ def test_the_id_of_a_run_is_looked_up_where_this_run_writes_its_own(
     run = run_job(place, *asked, "task.run=copied")
     assert run.parent == elsewhere / "runs"
     assert len(json.loads((run / "table.json").read_text())) == 5
-    with pytest.raises(CheckpointError, match=r"'nosuch' is neither .* Finished runs here: copied"):
+    with pytest.raises(CheckpointError, match=r"there is no run 'nosuch'\. There is: .*copied"):
         run_job(place, *asked, "task.run=nosuch")
 
 
@@ -180,7 +181,7 @@ def test_a_part_of_the_images_is_taken_from_the_beginning(first: Path, place: Pa
         (
             ["task.run=nowhere"],
             CheckpointError,
-            "there is no run 'nowhere'. There is: ",
+            r"there is no run 'nowhere'\. The(re is:| last ones are)",
         ),
         (["task.count=0"], ConfigError, "task.count is 0 but must be 1 or more"),
         (["data=folder", "data.path=nowhere"], DataError, "nowhere"),

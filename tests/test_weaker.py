@@ -72,8 +72,9 @@ def test_it_is_looked_up_where_the_runs_of_this_one_lie(place: Path) -> None:
     weak = run(place, *elsewhere)
     strong = run(place, *elsewhere, "guidance=autoguidance", f"guidance.run={weak.name}")
     assert weak.parent == strong.parent == place / "elsewhere" / "runs"
-    with pytest.raises(CheckpointError, match=f"There is no finished run in {Path('nowhere/runs')}"):
+    with pytest.raises(CheckpointError, match=f"There is no run in {Path('nowhere/runs')}"):
         run(place, "outputs=nowhere", "guidance=autoguidance", f"guidance.run={weak.name}")
+    assert not (place / "nowhere").exists()
 
 
 def test_a_run_that_is_not_there_is_told_before_anything_is_built() -> None:
