@@ -257,7 +257,7 @@ def test_a_map_that_is_no_map_is_refused(both: str, tmp_path: Path) -> None:
 
 
 def test_what_is_no_run_is_said_with_the_runs_there_are(text: str) -> None:
-    with pytest.raises(CheckpointError, match=rf"'nowhere' is neither .* Finished runs here: {text}"):
+    with pytest.raises(CheckpointError, match=rf"there is no run 'nowhere'\. There is: .*{text}"):
         main(["nowhere", "a red circle"])
 
 
