@@ -83,8 +83,9 @@ class UNet(Denoiser):
             self.res_block(channels, channels), self.attention(channels, -1), self.res_block(channels, channels)
         )
         self.build_output_blocks(channels, skips)
-        last = zeroed(nn.Conv2d(config.channels, latent.outputs, 3, padding=1))
-        self.out = nn.Sequential(Norm(config.norm, config.channels), nn.SiLU(), last)
+        channels = config.channels * config.multipliers[0]
+        last = zeroed(nn.Conv2d(channels, latent.outputs, 3, padding=1))
+        self.out = nn.Sequential(Norm(config.norm, channels), nn.SiLU(), last)
         self.transformers = tuple(layer for layer in self.modules() if isinstance(layer, SpatialTransformer))
         for index, transformer in enumerate(self.transformers):
             transformer.index = index

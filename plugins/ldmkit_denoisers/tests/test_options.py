@@ -1,5 +1,6 @@
 """The option file has the keys of the class it configures, and at every scale the class can be built from it."""
 
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from omegaconf import OmegaConf
 
 from ldmkit.registry.schema import typed
 from ldmkit.specs import CondSpec, LatentSpec
+from ldmkit.values import Conditioning
 
 OPTIONS = Path(ldmkit_denoisers.__file__).parent / "conf" / "denoiser"
 SCALE: dict[str, Any] = {
@@ -48,3 +50,13 @@ def test_every_key_has_a_comment(name: str) -> None:
 @pytest.mark.parametrize("key", SCALE)
 def test_numbers_that_depend_on_scale_are_read_from_it(key: str) -> None:
     assert option("unet")[key] == SCALE[key]
+
+
+@pytest.mark.parametrize("skips", ["block", "level"])
+@pytest.mark.parametrize("multipliers", [[2], [3, 1]])
+def test_the_first_level_may_be_wider_than_the_first_convolution(
+    build: Callable[..., UNet], multipliers: list[int], skips: str
+) -> None:
+    network = build(multipliers=multipliers, attention_factors=[1], skips=skips)
+    told = Conditioning(tokens=torch.randn(2, 3, 24), mask=torch.ones(2, 3, dtype=torch.bool))
+    assert network(torch.randn(2, 4, 4, 4), torch.tensor([0.1, 0.9]), told).shape == (2, 4, 4, 4)
