@@ -1,7 +1,8 @@
-"""Packages that a test makes up and installs, so that plugins of every sort can be met."""
+"""Packages that a test makes up and installs, so that plugins of every sort can be met; and what tests leave alone."""
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,16 @@ from ldmkit.registry.hooks import hookimpl
 def components():
     return [Component({kind!r}, {name!r}, "{package}.part:Part", "made up")]
 """
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Undo what Hydra, run in this process, does to the root logger: a later test would hear of closed streams."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    root.setLevel(level)
+    root.handlers[:] = [each for each in root.handlers if each in handlers]
 
 
 @pytest.fixture
